@@ -524,7 +524,7 @@ ir_kernel *ir_kernel_create(ir_module *m, ts_sym name, ir_stage stage, ts_loc lo
   return k;
 }
 
-ir_value *ir_kernel_param(ir_module *m, ir_kernel *k, ts_sym name, const ir_type *mem, ir_role role) {
+ir_value *ir_kernel_param(ir_module *m, ir_kernel *k, ts_sym name, const ir_type *mem, ir_param_role role) {
   ir_value *v = ts_new(m->arena, ir_value);
   *v = (ir_value){.type = mem, .name = name, .index = (uint32_t)k->params.count};
   ts_vec_push(m->arena, &k->params, ((ir_param){v, role}));

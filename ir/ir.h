@@ -194,10 +194,10 @@ typedef struct ir_part {
   ir_region *init, *update, *finish;   // any may be empty
 } ir_part;
 
-typedef enum ir_role { IR_ROLE_IN, IR_ROLE_OUT, IR_ROLE_INOUT } ir_role;
+typedef enum ir_param_role { IR_PARAM_IN, IR_PARAM_OUT, IR_PARAM_INOUT } ir_param_role;
 typedef struct ir_param {
   ir_value *value;            // of type MEM
-  ir_role role;
+  ir_param_role role;
 } ir_param;
 
 typedef enum ir_stage { IR_STAGE_P, IR_STAGE_S } ir_stage;
@@ -334,7 +334,7 @@ void ir_yield(ir_builder *b, uint32_t count, ir_value *const *values);
 const ir_type *ir_broadcast_type(ir_module *m, ir_dtype t, uint32_t operands, ir_value *const *operand);
 
 ir_kernel *ir_kernel_create(ir_module *m, ts_sym name, ir_stage stage, ts_loc loc);   // not yet in m->kernels
-ir_value *ir_kernel_param(ir_module *m, ir_kernel *k, ts_sym name, const ir_type *mem, ir_role role);
+ir_value *ir_kernel_param(ir_module *m, ir_kernel *k, ts_sym name, const ir_type *mem, ir_param_role role);
 ir_part *ir_kernel_part(ir_module *m, ir_kernel *k, ir_family family, ts_sym name);   // pointer valid until the next call
 void ir_replace_uses(ir_region *r, ir_value *from, ir_value *to);                     // in r and the regions inside
 void ir_op_remove(ir_op *op);                                                         // unlinks from its region
