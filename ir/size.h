@@ -36,7 +36,10 @@ typedef enum ir_size_error {
   IR_SIZE_OVERFLOW = 1,   // leaves i64 at the bounds of its symbols
   IR_SIZE_DIVISOR,        // a divisor's lower bound is below 1
   IR_SIZE_BAD_SYMBOL,     // a symbol with lo > hi or step < 1
+  IR_SIZE_TOO_LARGE,      // more terms than IR_SIZE_MAX_TERMS, or a text that takes too long to simplify
 } ir_size_error;
+
+enum { IR_SIZE_MAX_TERMS = 512 };
 
 typedef struct ir_size ir_size;
 
@@ -68,6 +71,7 @@ typedef struct ir_sizes {
   ts_interner *names;
   ts_map nodes;                        // hash -> chain
   TS_VEC(const ir_size *) symbols;     // by index
+  uint64_t work, work_limit;           // polynomials made; the limit holds while a text is parsed
 } ir_sizes;
 
 void ir_sizes_init(ir_sizes *c, ts_arena *arena, ts_interner *names);
