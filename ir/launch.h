@@ -154,6 +154,8 @@ typedef struct ir_lfunction {
   TS_VEC(ir_lbuffer) buffers;
   TS_VEC(ir_lstep) steps;
   struct ir_launch *program;
+  uint32_t *shared;             // hash table of nodes, for the builder
+  size_t shared_size;
 } ir_lfunction;
 
 typedef struct ir_launch {
