@@ -1,0 +1,34 @@
+// What the printer, the parser, the verifier and the documentation share about the IR's text form. Private to ir/.
+#ifndef TESSERA_IR_TEXT_H
+#define TESSERA_IR_TEXT_H
+
+#include "ir/ir.h"
+
+enum {
+  IR_TEXT_FN_DEPTH = 24,    // deeper expressions of apply are cut by bindings when printed
+  IR_TEXT_MAX_DEPTH = 100,  // nesting that the parser follows
+};
+
+bool ir_text_is_name(ts_str s);                   // prints without quotes
+int ir_text_precedence(ir_scalar s);              // of an infix operator, 1 (loosest) .. 7; 0: none
+void ir_text_param_name(uint32_t index, char out[16]);   // a, b, ... z, p26, p27, ...
+
+typedef struct ir_text_attr {
+  ts_str name;
+  ir_attr_kind kind;
+  bool optional;
+} ir_text_attr;
+// Reads the next declaration of an op's attribute column and moves *row behind it; false at the end.
+bool ir_text_declared(const char **row, ir_text_attr *out);
+// Is `name` declared for the op? Then *out says how.
+bool ir_text_find_attr(ir_opcode op, ts_str name, ir_text_attr *out);
+// Does the op index memory (declares `at`), take a scalar function (`fn`)?
+bool ir_text_is_indexed(ir_opcode op);
+bool ir_text_takes_fn(ir_opcode op);
+// Would the parser give a bare value of this kind to this attribute? (The first declared one of a fitting kind gets it.)
+bool ir_text_bare_attr(ir_opcode op, ts_sym name, ir_attr_kind kind);
+
+const char *ir_text_encoding_name(const ir_encoding *e);
+void ir_text_weight(const ir_module *m, const ir_weight *w, ts_text *out);
+
+#endif
