@@ -118,10 +118,13 @@ const ir_encoding *ir_encoding_at(size_t i);
 
 // Parameters of the affine family (a spec's `encodings:` section).
 // Published layouts by name (awq_gemm, awq_gemv, awq_gemv_fast): digit lists of codes, scales and zeros.
+typedef struct ir_digit_list {
+  const ir_digit *digit;
+  uint8_t count;
+} ir_digit_list;
 typedef struct ir_named_layout {
   const char *name;
-  const ir_digit *layout[3];
-  uint8_t digits[3];
+  ir_digit_list list[3];
 } ir_named_layout;
 const ir_named_layout *ir_named_layout_find(ts_str name);    // NULL when unknown
 
@@ -135,8 +138,7 @@ typedef struct ir_affine {
   ir_dtype scale, zero;         // zero: type of the zero or min; IR_VOID where the formula has none
   int64_t scale_per[2], zero_per[2];   // [rows, elements] that share one; 0: all of them
   ir_tail tail;
-  const ir_digit *layout[3];    // of codes, scales, zeros; NULL: row-major
-  uint8_t layout_digits[3];
+  ir_digit_list layout[3];      // of codes, scales, zeros; empty: row-major
 } ir_affine;
 ts_status ir_encoding_make(ts_arena *a, const ir_affine *p, ts_loc loc, ts_diags *d, const ir_encoding **out);
 
@@ -145,6 +147,8 @@ ts_status ir_encoding_verify(const ir_encoding *e, ts_loc loc, ts_diags *d);
 bool ir_encoding_equal(const ir_encoding *a, const ir_encoding *b);   // same storage and same values (names do not count)
 static inline bool ir_encoding_is_plain(const ir_encoding *e) { return e->formula == IR_FORMULA_PLAIN; }
 const char *ir_formula_text(ir_formula f);                   // "(code - zero) * scale"
+const char *ir_formula_name(ir_formula f);                   // "ZERO", as in IR_FORMULA_ZERO
+ir_formula ir_formula_of_text(ts_str text);                  // by either, blanks do not count; IR_FORMULA_COUNT when unknown
 void ir_encoding_print(const ir_encoding *e, ts_text *out);  // a line for people: fields, formula, bits per value
 void ir_encodings_doc(ts_text *out);                         // the table as a Markdown table
 // Number of a field of this role (the `nth`, from 0), or -1.
