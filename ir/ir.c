@@ -415,7 +415,21 @@ const ir_type *ir_broadcast_type(ir_module *m, ir_dtype t, uint32_t operands, ir
       shape[rank++] = o->shape[d];
     }
   }
-  // The lanes axis stays last; a layout survives only where all operands that have one agree and none adds an axis.
+  // Axes of other operands go before the lanes axis; behind it stand only axes packed inside a lane.
+  for (uint32_t i = 0; lanes && i < operands; i++) {
+    const ir_type *o = operand[i]->type;
+    if (o->lanes != lanes || o->axes[o->rank - 1] != lanes) continue;
+    for (unsigned d = 0; d + 1 < rank; d++) {
+      if (axes[d] != lanes) continue;
+      const ir_size *extent = shape[d];
+      memmove(axes + d, axes + d + 1, (rank - 1 - d) * sizeof *axes);
+      memmove(shape + d, shape + d + 1, (rank - 1 - d) * sizeof *shape);
+      axes[rank - 1] = lanes, shape[rank - 1] = extent;
+      break;
+    }
+    break;
+  }
+  // A layout survives only where the largest operand has all axes.
   if (operands && rank == operand[largest]->type->rank) layout = operand[largest]->type->layout;
   const ir_type *r = ir_tile_type(m, t, rank, axes, shape);
   if (lanes) r = ir_type_with_lanes(m, r, lanes);
