@@ -34,7 +34,7 @@ typedef enum emu_op {
 
 // --- mode word --------------------------------------------------------------------------------------------------------------
 enum {
-  EMU_RN = 0, EMU_RZ = 1, EMU_RM = 2, EMU_RP = 3, EMU_RNA = 4, EMU_RS = 5,  // roundings; bits 0..2
+  EMU_RN = 0, EMU_RZ = 1, EMU_RM = 2, EMU_RP = 3, EMU_RNA = 4,  // roundings; bits 0..2
   EMU_ROUND_MASK = 7,
   EMU_INT = 1 << 3,           // .rni .rzi .rmi .rpi: round to an integral value (with EMU_RN, RZ, RM, RP)
   EMU_FTZ = 1 << 4,
@@ -81,7 +81,7 @@ unsigned emu_op_sources(emu_op op);
 // prmt, lop3 (b32): see EMU_IMM_SHIFT; not, and, or, xor on b16 b32 b64 (predicates are masks, the caller's business).
 // div.f32: EMU_APPROX, EMU_FULL or a rounding; sqrt, rcp: EMU_APPROX or a rounding; rsqrt, sin, cos, lg2, ex2, tanh: EMU_APPROX.
 // cvt: one source for scalar types. Packed destinations (f16x2 from f32, e4m3x2 from f32, …): s[0] gives the upper half,
-// s[1] the lower half; s[2] the random bits with EMU_RS. e4m3x2 from f16x2, f16x2 from e4m3x2 and the like: s[0] only.
+// s[1] the lower half. e4m3x2 from f16x2, f16x2 from e4m3x2 and the like: s[0] only.
 emu_row_fn *emu_row(emu_op op, emu_type t, emu_type from, uint32_t mode);
 
 // --- comparisons ---------------------------------------------------------------------------------------------------------------
