@@ -427,6 +427,10 @@ static const ir_size *floordiv_const(ir_sizes *c, const ir_size *a, int64_t d) {
     const ir_size *q = poly_finish(&whole);
     return ir_size_add(c, q, floordiv_const(c, poly_finish(&rest), d));
   }
+  if (p.terms.data[0].coef < 0) {   // -floor((d - 1 - a) / d) is the same; the leading coefficient shall be positive
+    const ir_size *negated = ir_size_add_const(c, ir_size_mul_const(c, a, -1), d - 1);
+    if (negated->op != IR_SIZE_ERROR) return ir_size_mul_const(c, floordiv_const(c, negated, d), -1);
+  }
   const ir_size *big, *small;
   g = split_by_unit(c, a, d, &big, &small);
   if (g) return floordiv_const(c, big, d / g);
@@ -532,6 +536,12 @@ static int64_t common_unit(ir_sizes *c, const ir_size **a, const ir_size **b, in
   return g;
 }
 
+// Is 0 <= a < b proved?
+static bool within(ir_sizes *c, const ir_size *a, const ir_size *b) {
+  if (a->op == IR_SIZE_MOD && a->args[1] == b) return true;
+  return a->lo >= 0 && ir_size_proved_le(c, ir_size_add_const(c, a, 1), b);
+}
+
 static const ir_size *divide_error(ir_sizes *c, const ir_size *a, const ir_size *b) {
   if (a->op == IR_SIZE_ERROR) return a;
   if (b->op == IR_SIZE_ERROR) return b;
@@ -545,7 +555,7 @@ const ir_size *ir_size_floordiv(ir_sizes *c, const ir_size *a, const ir_size *b)
   int64_t lo, hi, k;
   quotient_bounds(a, b, &lo, &hi);
   if (lo == hi) return ir_size_const(c, lo);
-  if (a->lo >= 0 && ir_size_proved_le(c, ir_size_add_const(c, a, 1), b)) return ir_size_const(c, 0);
+  if (within(c, a, b)) return ir_size_const(c, 0);
   const ir_size *q, *r;
   if (divide_symbolic(c, a, b, &q, &r)) return ir_size_add(c, q, ir_size_floordiv(c, r, b));
   if (common_unit(c, &a, &b, &k) > 1) return ir_size_floordiv(c, a, b);
@@ -563,7 +573,7 @@ const ir_size *ir_size_mod(ir_sizes *c, const ir_size *a, const ir_size *b) {
   int64_t lo, hi, k;
   quotient_bounds(a, b, &lo, &hi);
   if (lo == hi) return ir_size_sub(c, a, ir_size_mul_const(c, b, lo));
-  if (a->lo >= 0 && ir_size_proved_le(c, ir_size_add_const(c, a, 1), b)) return a;
+  if (within(c, a, b)) return a;
   const ir_size *q, *r;
   if (divide_symbolic(c, a, b, &q, &r)) return ir_size_mod(c, r, b);
   int64_t g = common_unit(c, &a, &b, &k);

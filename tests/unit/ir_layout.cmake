@@ -1,0 +1,1 @@
+tessera_unit_test(ir_size_test SOURCES ir_size_test.c LIBS tessera_ir)
