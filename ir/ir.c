@@ -1,6 +1,8 @@
 // Core of the IR (see ir.h): tables, unique types, functions of `apply`, attributes, builders.
 #include "ir/ir.h"
 
+#include "ir/encoding.h"
+
 #include <math.h>
 
 #define TS_DIAG TS_DIAG_DEFINE
@@ -147,6 +149,14 @@ const ir_type *ir_type_with_dtype(ir_module *m, const ir_type *type, ir_dtype dt
   return unique(m, &t);
 }
 
+const ir_encoding *ir_type_find_encoding(const ir_module *m, ts_sym name) {
+  for (size_t i = 0; i < m->types.capacity; i++)
+    if (m->types.entries[i].used)
+      for (const type_chain *c = m->types.entries[i].value; c; c = c->next)
+        if (c->type->encoding && strcmp(c->type->encoding->name, name) == 0) return c->type->encoding;
+  return NULL;
+}
+
 bool ir_type_is_scalar(const ir_type *t) { return t->kind == IR_TYPE_TILE && t->rank == 0; }
 
 int ir_type_axis(const ir_type *tile, ts_sym axis) {
@@ -233,6 +243,10 @@ uint32_t ir_fn_cast(ir_fn_builder *b, ir_dtype t, uint32_t x) {
   if (e->type == t) return x;
   if (e->op == IR_SCALAR_CONST && ir_is_int(e->type) && ir_is_int(t)) return ir_fn_int(b, t, e->integer);
   return add_node(b, (ir_expr){.op = IR_SCALAR_cast, .type = t, .args = {x}});
+}
+
+uint32_t ir_fn_bits(ir_fn_builder *b, ir_dtype t, uint32_t x) {
+  return add_node(b, (ir_expr){.op = IR_SCALAR_bits, .type = t, .args = {x}});
 }
 
 uint32_t ir_fn_inline(ir_fn_builder *b, const ir_fn *f, const uint32_t *args, uint32_t result) {

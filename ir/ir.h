@@ -107,6 +107,7 @@ uint32_t ir_fn_real(ir_fn_builder *b, ir_dtype t, double v);
 uint32_t ir_fn_int(ir_fn_builder *b, ir_dtype t, int64_t v);
 uint32_t ir_fn_op(ir_fn_builder *b, ir_scalar op, uint32_t x, uint32_t y, uint32_t z);   // unused arguments 0
 uint32_t ir_fn_cast(ir_fn_builder *b, ir_dtype t, uint32_t x);                             // x itself when already of type t
+uint32_t ir_fn_bits(ir_fn_builder *b, ir_dtype t, uint32_t x);                             // the same bits as type t, of equal width
 // Inlines f with the given nodes as arguments; returns the node of its result number `result`.
 uint32_t ir_fn_inline(ir_fn_builder *b, const ir_fn *f, const uint32_t *args, uint32_t result);
 const ir_fn *ir_fn_end(ir_fn_builder *b, uint32_t results, const uint32_t *outputs);
@@ -281,6 +282,7 @@ const ir_type *ir_token_type(ir_module *m);
 const ir_type *ir_type_with_lanes(ir_module *m, const ir_type *tile, ts_sym lanes);
 const ir_type *ir_type_with_layout(ir_module *m, const ir_type *tile, const ir_layout *layout);
 const ir_type *ir_type_with_dtype(ir_module *m, const ir_type *t, ir_dtype dtype);
+const ir_encoding *ir_type_find_encoding(const ir_module *m, ts_sym name);   // of any type of the module; NULL when none has it
 bool ir_type_is_scalar(const ir_type *t);                       // a tile of rank 0
 int ir_type_axis(const ir_type *tile, ts_sym axis);             // position of an axis, -1 when it has none of that name
 int64_t ir_type_elements(const ir_type *t);                     // product of constant extents, -1 when symbolic or overflowing

@@ -598,7 +598,10 @@ static void print_kernel(printer *p, const ir_kernel *k) {
     ts_text_puts(p->out, "  note ");
     print_name(p->out, k->notes.data[i].name);
     ts_text_puts(p->out, " = ");
+    bool size = k->notes.data[i].kind == IR_ATTR_SIZE;
+    if (size) ts_text_puts(p->out, "size(");
     print_attr_value(&k->notes.data[i], p->out);
+    if (size) ts_text_putc(p->out, ')');
     ts_text_putc(p->out, '\n');
   }
   for (size_t i = 0; i < k->parts.count; i++) print_part(p, &k->parts.data[i]);
@@ -694,9 +697,9 @@ static void print_state(printer *p, const ir_state *s) {
   print_name(p->out, s->name);
   ts_text_puts(p->out, " list ");
   print_name(p->out, s->list ? s->list : p->m->none);
-  ts_text_puts(p->out, " length ");
+  ts_text_puts(p->out, " length(");
   ir_size_print(s->length, p->out);
-  ts_text_printf(p->out, " page %lld {", (long long)s->page);
+  ts_text_printf(p->out, ") page %lld {", (long long)s->page);
   for (size_t i = 0; i < s->fields.count; i++) {
     const ir_state_field *f = &s->fields.data[i];
     ts_text_puts(p->out, i ? ", " : " ");
