@@ -231,9 +231,26 @@ void ir_cursor_write(const ir_cursor *c, void *const *planes, int64_t i, const u
 // The oracle: values of rows row0 .. row0+rows-1, [rows, k], rounded once to the type of `out`.
 void ir_decode_rows_f32(const ir_bound *b, const void *const *planes, int64_t row0, int64_t rows, float *out);
 void ir_decode_rows_f64(const ir_bound *b, const void *const *planes, int64_t row0, int64_t rows, double *out);
-// value = code * scale + offset: the three parts of one row by element, as f32. `scale` and `offset` may be NULL. The offset is
-// +min, -min or -(zero * scale), rounded once.
-void ir_decode_parts(const ir_bound *b, const void *const *planes, int64_t row, float *code, float *scale, float *offset);
+
+// The same for callers that go row by row (the tables are made once). malloc'ed.
+typedef struct ir_decoder {
+  const ir_bound *b;
+  const void *planes[IR_MAX_PLANES];
+  ir_cursor cursor[IR_MAX_FIELDS];
+  uint64_t *raw, *codes;   // of the row read last: any field's elements, the codes
+  double *scale, *min;     // of the row read last, by group: products of tiers, as the formula adds it (zeros: the zero)
+  int64_t group, groups;   // group: ir_bound_group()
+  double *lut;             // value of every code of up to 16 bits
+} ir_decoder;
+void ir_decoder_init(ir_decoder *r, const ir_bound *b, const void *const *planes);
+void ir_decoder_deinit(ir_decoder *r);
+void ir_decoder_read(ir_decoder *r, int64_t row);               // fills codes, scale, min
+void ir_decoder_f32(ir_decoder *r, int64_t row, float *out);    // [k]
+void ir_decoder_f64(ir_decoder *r, int64_t row, double *out);   // [k]
+// value = code * scale + offset, the parts of group `g` of the row read last: offset is +min, -min or -(zero * scale).
+double ir_decoder_offset(const ir_decoder *r, int64_t g);
+// The largest run of elements that share all scales, zeros and minima; k when there are none.
+int64_t ir_bound_group(const ir_bound *b);
 
 // Round to nearest (half to even), per group: scale (and zero, min) from the group's range, rounded to their stored type before the
 // codes are computed from them. Ranges contain 0 for integer zeros; a group of zeros has scale 1 and codes of value 0; the range

@@ -60,40 +60,33 @@ unsigned ir_encoding_recipe(const ir_encoding *e, ir_step out[IR_MAX_STEPS]) {
 
 // ---- decoding -----------------------------------------------------------------------------------------------------------------------
 
-// Buffers for one row of any encoding.
-typedef struct row_decoder {
-  const ir_bound *b;
-  const void *const *planes;
-  ir_cursor cursor[IR_MAX_FIELDS];
-  uint64_t *raw;        // the widest field's row
-  uint64_t *codes;
-  double *scale, *min;  // by group, `group` elements each; products of tiers, zeros under min
-  int64_t group, groups;
-  double *lut;          // codes of up to 16 bits
-} row_decoder;
-
 static void *must(void *p) {
   if (!p) abort();
   return p;
 }
 
-static void decoder_init(row_decoder *r, const ir_bound *b, const void *const *planes) {
-  *r = (row_decoder){.b = b, .planes = planes};
+int64_t ir_bound_group(const ir_bound *b) {
+  int64_t group = b->k ? b->k : 1;
+  for (int i = 1; i < b->enc->fields; i++) {
+    if (b->view[i].per_k >= b->k) continue;
+    for (int64_t y = b->view[i].per_k; y;) {
+      int64_t t = group % y;
+      // A row that ends inside a group is as good as one that ends with it.
+      if (y == b->view[i].per_k && group == b->k) t = 0;
+      group = y, y = t;
+    }
+  }
+  return group;
+}
+
+void ir_decoder_init(ir_decoder *r, const ir_bound *b, const void *const *planes) {
   const ir_encoding *e = b->enc;
+  *r = (ir_decoder){.b = b, .group = ir_bound_group(b)};
+  memcpy(r->planes, planes, e->planes * sizeof *planes);
   int64_t widest = 1;
-  r->group = b->k ? b->k : 1;
   for (int i = 0; i < e->fields; i++) {
     ir_cursor_init(&r->cursor[i], b, (unsigned)i);
     if (b->view[i].cols > widest) widest = b->view[i].cols;
-    // The finest group that no field's element straddles.
-    if (i > 0) {
-      int64_t x = r->group, y = b->view[i].per_k < b->k || x % b->view[i].per_k == 0 ? b->view[i].per_k : x;
-      while (y) {
-        int64_t t = x % y;
-        x = y, y = t;
-      }
-      r->group = x;
-    }
   }
   r->groups = ts_ceil_div(b->k, r->group);
   r->raw = must(malloc((size_t)widest * sizeof *r->raw));
@@ -107,13 +100,12 @@ static void decoder_init(row_decoder *r, const ir_bound *b, const void *const *p
   }
 }
 
-static void decoder_deinit(row_decoder *r) {
+void ir_decoder_deinit(ir_decoder *r) {
   for (int i = 0; i < r->b->enc->fields; i++) ir_cursor_deinit(&r->cursor[i]);
   free(r->raw), free(r->codes), free(r->scale), free(r->min), free(r->lut);
 }
 
-// Codes, and scale and min (or zero) of every group, of one row.
-static void decoder_row(row_decoder *r, int64_t row) {
+void ir_decoder_read(ir_decoder *r, int64_t row) {
   const ir_encoding *e = r->b->enc;
   ir_cursor_read(&r->cursor[0], r->planes, row, r->codes);
   for (int64_t g = 0; g < r->groups; g++) r->scale[g] = 1, r->min[g] = 1;
@@ -128,7 +120,16 @@ static void decoder_row(row_decoder *r, int64_t row) {
     for (int64_t g = 0; g < r->groups; g++) r->min[g] = -r->min[g];
 }
 
-static void plain_row_f32(const row_decoder *r, float *out) {
+double ir_decoder_offset(const ir_decoder *r, int64_t g) {
+  switch (r->b->enc->formula) {
+    case IR_FORMULA_PLAIN:
+    case IR_FORMULA_SCALED: return 0;
+    case IR_FORMULA_ZERO: return -(r->min[g] * r->scale[g]);
+    default: return r->min[g];
+  }
+}
+
+static void plain_row_f32(const ir_decoder *r, float *out) {
   const ir_field *f = &r->b->enc->field[0];
   for (int64_t j = 0; j < r->b->k; j++) {
     if (r->lut) out[j] = (float)r->lut[r->codes[j]];
@@ -137,68 +138,58 @@ static void plain_row_f32(const row_decoder *r, float *out) {
   }
 }
 
-void ir_decode_rows_f32(const ir_bound *b, const void *const *planes, int64_t row0, int64_t rows, float *out) {
-  if (rows <= 0 || b->k == 0) return;
-  row_decoder r;
-  decoder_init(&r, b, planes);
-  for (int64_t i = 0; i < rows; i++, out += b->k) {
-    decoder_row(&r, row0 + i);
-    if (b->enc->formula == IR_FORMULA_PLAIN) {
-      plain_row_f32(&r, out);
-      continue;
-    }
-    for (int64_t g = 0; g < r.groups; g++) {
-      int64_t end = (g + 1) * r.group < b->k ? (g + 1) * r.group : b->k;
-      double s = r.scale[g], m = r.min[g];   // floats, or products that are exact in f32
-      switch (b->enc->formula) {
-        case IR_FORMULA_SCALED:
-          for (int64_t j = g * r.group; j < end; j++) out[j] = (float)(r.lut[r.codes[j]] * s);   // exact in double
-          break;
-        case IR_FORMULA_ZERO:
-          for (int64_t j = g * r.group; j < end; j++) out[j] = (float)((r.lut[r.codes[j]] - m) * s);
-          break;
-        default:
-          for (int64_t j = g * r.group; j < end; j++) out[j] = fmaf((float)r.lut[r.codes[j]], (float)s, (float)m);
-      }
+void ir_decoder_f32(ir_decoder *r, int64_t row, float *out) {
+  int64_t k = r->b->k;
+  ir_decoder_read(r, row);
+  if (r->b->enc->formula == IR_FORMULA_PLAIN) {
+    plain_row_f32(r, out);
+    return;
+  }
+  for (int64_t g = 0; g < r->groups; g++) {
+    int64_t end = (g + 1) * r->group < k ? (g + 1) * r->group : k;
+    double s = r->scale[g], m = r->min[g];   // floats, or products that are exact in f32
+    switch (r->b->enc->formula) {
+      case IR_FORMULA_SCALED:
+        for (int64_t j = g * r->group; j < end; j++) out[j] = (float)(r->lut[r->codes[j]] * s);   // exact in double
+        break;
+      case IR_FORMULA_ZERO:
+        for (int64_t j = g * r->group; j < end; j++) out[j] = (float)((r->lut[r->codes[j]] - m) * s);
+        break;
+      default:
+        for (int64_t j = g * r->group; j < end; j++) out[j] = fmaf((float)r->lut[r->codes[j]], (float)s, (float)m);
     }
   }
-  decoder_deinit(&r);
+}
+
+void ir_decoder_f64(ir_decoder *r, int64_t row, double *out) {
+  const ir_encoding *e = r->b->enc;
+  ir_decoder_read(r, row);
+  for (int64_t j = 0; j < r->b->k; j++) {
+    double code = r->lut ? r->lut[r->codes[j]] : ir_field_value(&e->field[0], r->codes[j]);
+    double s = r->scale[j / r->group], m = r->min[j / r->group];
+    switch (e->formula) {
+      case IR_FORMULA_PLAIN: out[j] = code; break;
+      case IR_FORMULA_SCALED: out[j] = code * s; break;
+      case IR_FORMULA_ZERO: out[j] = (code - m) * s; break;
+      default: out[j] = fma(code, s, m);
+    }
+  }
+}
+
+void ir_decode_rows_f32(const ir_bound *b, const void *const *planes, int64_t row0, int64_t rows, float *out) {
+  if (rows <= 0 || b->k == 0) return;
+  ir_decoder r;
+  ir_decoder_init(&r, b, planes);
+  for (int64_t i = 0; i < rows; i++) ir_decoder_f32(&r, row0 + i, out + i * b->k);
+  ir_decoder_deinit(&r);
 }
 
 void ir_decode_rows_f64(const ir_bound *b, const void *const *planes, int64_t row0, int64_t rows, double *out) {
   if (rows <= 0 || b->k == 0) return;
-  row_decoder r;
-  decoder_init(&r, b, planes);
-  for (int64_t i = 0; i < rows; i++, out += b->k) {
-    decoder_row(&r, row0 + i);
-    for (int64_t j = 0; j < b->k; j++) {
-      double code = r.lut ? r.lut[r.codes[j]] : ir_field_value(&b->enc->field[0], r.codes[j]);
-      double s = r.scale[j / r.group], m = r.min[j / r.group];
-      switch (b->enc->formula) {
-        case IR_FORMULA_PLAIN: out[j] = code; break;
-        case IR_FORMULA_SCALED: out[j] = code * s; break;
-        case IR_FORMULA_ZERO: out[j] = (code - m) * s; break;
-        default: out[j] = fma(code, s, m);
-      }
-    }
-  }
-  decoder_deinit(&r);
-}
-
-void ir_decode_parts(const ir_bound *b, const void *const *planes, int64_t row, float *code, float *scale, float *offset) {
-  if (b->k == 0) return;
-  row_decoder r;
-  decoder_init(&r, b, planes);
-  decoder_row(&r, row);
-  ir_formula formula = b->enc->formula;
-  if (formula == IR_FORMULA_PLAIN && code) plain_row_f32(&r, code);
-  for (int64_t j = 0; j < b->k; j++) {
-    double s = r.scale[j / r.group], m = r.min[j / r.group];
-    if (code && formula != IR_FORMULA_PLAIN) code[j] = (float)r.lut[r.codes[j]];
-    if (scale) scale[j] = (float)s;
-    if (offset) offset[j] = formula == IR_FORMULA_ZERO ? (float)-(m * s) : formula >= IR_FORMULA_MIN ? (float)m : 0;
-  }
-  decoder_deinit(&r);
+  ir_decoder r;
+  ir_decoder_init(&r, b, planes);
+  for (int64_t i = 0; i < rows; i++) ir_decoder_f64(&r, row0 + i, out + i * b->k);
+  ir_decoder_deinit(&r);
 }
 
 // ---- encoding -----------------------------------------------------------------------------------------------------------------------

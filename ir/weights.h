@@ -11,8 +11,9 @@
 
 typedef enum ir_source {
   IR_SOURCE_DATA,       // planes[]: borrowed, they outlive the weight
-  IR_SOURCE_RANDOM,     // seed and name give the bytes: uniform codes, values of about 1 / sqrt(k)
-  IR_SOURCE_JOIN,       // parts: same encoding and k, rows one after the other
+  IR_SOURCE_RANDOM,     // seed and name give the bytes: values of variance about 1 / k; around 1 for vectors
+  IR_SOURCE_JOIN,       // parts: same encoding and k, rows one after the other; also slices and orders (one part)
+  IR_SOURCE_CONCAT,     // parts: plain vectors, end to end
   IR_SOURCE_QUANTIZE,   // parts[0], decoded and encoded anew by round to nearest
 } ir_source;
 
@@ -25,8 +26,8 @@ struct ir_weight {
   const ir_encoding *encoding;
   ir_source source;
   const void *planes[IR_MAX_PLANES];
-  ir_bound bound;                  // of what is *stored*
-  int64_t row0;                    // DATA: logical row i is stored row row0 + (row_order ? row_order[i] : i)
+  ir_bound bound;                  // the encoding bound to `shape`
+  int64_t row0;                    // JOIN: logical row i is row row0 + (row_order ? row_order[i] : i) of the joined parts
   const int64_t *row_order;        // or NULL
   uint64_t seed;
   const ir_weight *const *parts;
@@ -48,7 +49,7 @@ ts_status ir_weight_random(ts_arena *a, ts_sym name, const ir_encoding *e, unsig
 ts_status ir_weight_slice(ts_arena *a, const ir_weight *w, int64_t lo, int64_t hi, ts_loc loc, ts_diags *d, ir_weight **out);
 // Logical row i is row order[i] of `w` (a permutation of its rows; the array is copied).
 ts_status ir_weight_reorder(ts_arena *a, const ir_weight *w, const int64_t *order, int64_t count, ts_loc loc, ts_diags *d, ir_weight **out);
-// All parts joined along the first axis.
+// All parts joined along the first axis (vectors: plain ones of whole bytes).
 ts_status ir_weight_join(ts_arena *a, ts_sym name, const ir_weight *const *parts, unsigned count, ts_loc loc, ts_diags *d, ir_weight **out);
 ts_status ir_weight_quantize(ts_arena *a, const ir_weight *w, const ir_encoding *e, ts_loc loc, ts_diags *d, ir_weight **out);
 
@@ -61,7 +62,7 @@ ts_status ir_weight_decode_f64(const ir_weight *w, int64_t row0, int64_t rows, t
 // ---- repacking ----------------------------------------------------------------------------------------------------------------
 
 // What is laid out. An element of a part is (n, k): indices of the field's own matrix, [ceil(rows / per_n), ceil(k / per_k)]; CODE
-// and VALUE have one per tensor element. For SCALE, OFFSET the finest group of all fields that take part.
+// and VALUE have one per tensor element; SCALE and OFFSET one per row and group (ir_bound_group()).
 typedef enum ir_what {
   IR_WHAT_FIELD,    // `field` as it is stored, plus `add` (integers) or rounded to `as` (floats)
   IR_WHAT_CODE,     // codes minus bias; codebooks and float codes: their value
@@ -73,8 +74,8 @@ typedef enum ir_what {
 typedef struct ir_repack {
   ir_what what;
   unsigned field;         // of FIELD
-  ir_dtype as;            // element type written; integers must fit it (checked)
-  unsigned bits;          // width of an element in the output; 0: of `as`. Narrower: the low bits are stored
+  ir_dtype as;            // element type written
+  unsigned bits;          // 0: the width of `as`, and integers must fit (checked). Else integers give so many low bits, unchecked
   unsigned shift;         // FIELD and CODE, integers: drop so many low bits first (a 5-bit code as 4 + 1 bits: two repacks)
   int64_t add;            // FIELD and CODE, integers: added first (a signed code made unsigned)
   int64_t base;           // bit where element (0, 0) lies
@@ -91,7 +92,7 @@ ts_status ir_repack_pack(const ir_weight *w, ir_repack *r, const ir_digit *list,
 // Checks digits against the domain: they cover it, no two elements share a bit, everything lies inside `bytes`.
 ts_status ir_repack_check(const ir_weight *w, const ir_repack *r, ts_loc loc, ts_diags *d);
 // Writes the elements into `out` (r->bytes long). Bits that belong to no element are left alone, so that several repacks can fill
-// one buffer; the caller starts with zeros, and the bits of elements must be zero before.
+// one buffer; the caller starts with zeros: bits of elements must be zero before.
 ts_status ir_weight_repack(const ir_weight *w, const ir_repack *r, ts_diags *d, void *out);
 // Content hash of the expression (weight and digits): equal expressions share bytes.
 ts_status ir_repack_hash(const ir_weight *w, const ir_repack *r, ts_diags *d, uint64_t *out);
