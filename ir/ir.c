@@ -410,8 +410,8 @@ ir_value *ir_size_value(ir_builder *b, const ir_size *s) {
 ir_value *ir_full(ir_builder *b, ir_value *scalar, const ir_type *tile) { return build_one(b, IR_OP_full, 1, &scalar, tile); }
 
 const ir_type *ir_broadcast_type(ir_module *m, ir_dtype t, uint32_t operands, ir_value *const *operand) {
-  ts_sym axes[32];
-  const ir_size *shape[32];
+  ts_sym axes[32] = {0};
+  const ir_size *shape[32] = {0};
   unsigned rank = 0, largest = 0;
   ts_sym lanes = NULL;
   const ir_layout *layout = NULL;
@@ -507,8 +507,8 @@ ir_value *ir_dot(ir_builder *b, ir_value *x, ir_value *y, ir_value *acc, uint32_
 }
 
 ir_value *ir_reduce(ir_builder *b, ir_value *x, const char *op, uint32_t over, const ts_sym *over_axes) {
-  ts_sym axes[32];
-  const ir_size *shape[32];
+  ts_sym axes[32] = {0};
+  const ir_size *shape[32] = {0};
   unsigned rank = 0;
   ts_sym lanes = x->type->lanes;
   for (unsigned d = 0; d < x->type->rank; d++) {

@@ -46,10 +46,26 @@ bool ir_text_is_name(ts_str s) {
   return s.len > 0;
 }
 
-static void print_name(ts_text *out, ts_sym name) {
+// A quoted string. Bytes that are no UTF-8 become U+FFFD itself, not its escape, so that printing again changes nothing.
+void ir_text_string(ts_text *out, ts_sym s) {
+  ts_text t = {0};
+  ts_text_json(&t, ts_str_of(s));
+  for (size_t i = 0; i < t.len; i++) {
+    if (t.data[i] == '\\' && strncmp(t.data + i, "\\ufffd", 6) == 0) {
+      ts_text_puts(out, "\xEF\xBF\xBD");
+      i += 5;
+      continue;
+    }
+    ts_text_putc(out, t.data[i]);
+    if (t.data[i] == '\\') ts_text_putc(out, t.data[++i]);
+  }
+  ts_text_deinit(&t);
+}
+
+void ir_text_name(ts_text *out, ts_sym name) {
   ts_str s = ts_str_of(name);
   if (ir_text_is_name(s)) ts_text_add(out, s);
-  else ts_text_json(out, s);
+  else ir_text_string(out, name);
 }
 
 // An i64 constant without a name is printed where it is used.
@@ -77,7 +93,7 @@ static void name_value(printer *p, const ir_value *v) {
     }
     char *plain = ts_arena_strdup(&p->scratch, ts_text_z(&t));
     ts_text_clear(&t);
-    print_name(&t, plain);
+    ir_text_name(&t, plain);
   }
   ts_map_put(&p->names, ts_key(v), ts_arena_strdup(&p->scratch, ts_text_z(&t)));
   ts_text_deinit(&t);
@@ -110,7 +126,7 @@ static void print_value(printer *p, const ir_value *v) {
 static void print_tile_dims(const ir_type *t, const ir_part *part, ts_text *out) {
   for (unsigned i = 0; i < t->rank; i++) {
     ts_text_puts(out, i ? ", " : "[");
-    print_name(out, t->axes[i]);
+    ir_text_name(out, t->axes[i]);
     bool whole = false;
     for (size_t k = 0; part && k < part->axes.count; k++)
       whole |= part->axes.data[k].name == t->axes[i] && part->axes.data[k].size == t->shape[i];
@@ -121,7 +137,7 @@ static void print_tile_dims(const ir_type *t, const ir_part *part, ts_text *out)
   if (t->rank) ts_text_putc(out, ']');
   if (t->lanes) {
     ts_text_puts(out, " lanes ");
-    print_name(out, t->lanes);
+    ir_text_name(out, t->lanes);
   }
 }
 
@@ -135,7 +151,7 @@ static void print_type(const ir_type *t, const ir_part *part, ts_text *out) {
     case IR_TYPE_TOKEN: ts_text_puts(out, "token"); return;
     case IR_TYPE_STATE:
       ts_text_puts(out, "state<");
-      print_name(out, t->state->name);
+      ir_text_name(out, t->state->name);
       ts_text_putc(out, '>');
       return;
     case IR_TYPE_TENSOR:
@@ -150,7 +166,7 @@ static void print_type(const ir_type *t, const ir_part *part, ts_text *out) {
   if (t->rank) ts_text_putc(out, ']');
   if (t->encoding) {
     ts_text_puts(out, " as ");
-    print_name(out, ir_text_encoding_name(t->encoding));
+    ir_text_name(out, ir_text_encoding_name(t->encoding));
   }
   for (unsigned i = 0; t->strides && i < t->rank; i++) ts_text_printf(out, "%s%lld", i ? ", " : " strides [", (long long)t->strides[i]);
   ts_text_puts(out, t->strides ? "]>" : ">");
@@ -293,8 +309,8 @@ static void print_attr_value(const ir_attr *a, ts_text *out) {
   switch (a->kind) {
     case IR_ATTR_INT: ts_text_printf(out, "%lld", (long long)a->integer); return;
     case IR_ATTR_REAL: ts_text_real(out, a->real, false); return;
-    case IR_ATTR_SYM: print_name(out, a->sym); return;
-    case IR_ATTR_TEXT: ts_text_json(out, ts_str_of(a->sym)); return;
+    case IR_ATTR_SYM: ir_text_name(out, a->sym); return;
+    case IR_ATTR_TEXT: ir_text_string(out, a->sym); return;
     case IR_ATTR_DTYPE: ts_text_puts(out, ir_dtype_name(a->dtype)); return;
     case IR_ATTR_SIZE: ir_size_print(a->size, out); return;
     case IR_ATTR_FN:
@@ -306,7 +322,7 @@ static void print_attr_value(const ir_attr *a, ts_text *out) {
       ts_text_putc(out, '[');
       for (uint32_t i = 0; i < a->axes.count; i++) {
         if (i) ts_text_puts(out, ", ");
-        print_name(out, a->axes.data[i]);
+        ir_text_name(out, a->axes.data[i]);
       }
       ts_text_putc(out, ']');
       return;
@@ -348,7 +364,7 @@ static void print_attrs(printer *p, const ir_op *op, const ir_attr *skip) {
       if (done[i] || a == skip || (more && !ts_str_is(declared.name, a->name))) continue;
       done[i] = true;
       ts_text_puts(p->out, any ? ", " : " {");
-      print_name(p->out, a->name);
+      ir_text_name(p->out, a->name);
       ts_text_putc(p->out, '=');
       print_attr_value(a, p->out);
       any = true;
@@ -367,7 +383,7 @@ static void print_loc(printer *p, ts_loc loc) {
     return;
   }
   ts_text_puts(p->out, " loc(");
-  ts_text_json(p->out, ts_str_of(loc.file));
+  ir_text_string(p->out, loc.file);
   if (loc.line || !loc.offset) ts_text_printf(p->out, ":%u:%u)", loc.line, loc.col);
   else ts_text_printf(p->out, "+%llu)", (unsigned long long)loc.offset);
 }
@@ -512,14 +528,14 @@ static void print_part(printer *p, const ir_part *part) {
   ts_text_puts(p->out, "  part ");
   if (part->name && !p->anonymous) {
     ts_text_putc(p->out, '@');
-    print_name(p->out, part->name);
+    ir_text_name(p->out, part->name);
     ts_text_putc(p->out, ' ');
   }
   ts_text_printf(p->out, "%s axes(", ir_family_name(part->family));
   for (size_t i = 0; i < part->axes.count; i++) {
     const ir_axis *a = &part->axes.data[i];
     if (i) ts_text_puts(p->out, ", ");
-    print_name(p->out, a->name);
+    ir_text_name(p->out, a->name);
     ts_text_puts(p->out, a->kind == IR_AXIS_RED ? ": red " : ": par ");
     ir_size_print(a->size, p->out);
   }
@@ -535,7 +551,7 @@ static void print_part(printer *p, const ir_part *part) {
 static void print_kernel_head(printer *p, const ir_kernel *k) {
   ts_text_puts(p->out, "kernel @");
   if (p->anonymous) ts_text_puts(p->out, "_");
-  else print_name(p->out, k->name);
+  else ir_text_name(p->out, k->name);
   if (k->stage == IR_STAGE_P) {
     ts_text_puts(p->out, " portable");
     return;
@@ -544,7 +560,7 @@ static void print_kernel_head(printer *p, const ir_kernel *k) {
   ts_text_printf(p->out, " scheduled%s", classes[k->target_class]);
   if (k->target) {
     ts_text_puts(p->out, " target(");
-    print_name(p->out, k->target);
+    ir_text_name(p->out, k->target);
     ts_text_putc(p->out, ')');
   }
   ts_text_puts(p->out, " grid(");
@@ -596,7 +612,7 @@ static void print_kernel(printer *p, const ir_kernel *k) {
   }
   for (size_t i = 0; i < k->notes.count && !p->anonymous; i++) {
     ts_text_puts(p->out, "  note ");
-    print_name(p->out, k->notes.data[i].name);
+    ir_text_name(p->out, k->notes.data[i].name);
     ts_text_puts(p->out, " = ");
     bool size = k->notes.data[i].kind == IR_ATTR_SIZE;
     if (size) ts_text_puts(p->out, "size(");
@@ -642,7 +658,7 @@ static void print_function(printer *p, const ir_function *f) {
   for (size_t i = 0; i < f->inputs.count; i++) name_value(p, f->inputs.data[i]);
   name_region(p, f->body);
   ts_text_puts(p->out, "func @");
-  print_name(p->out, f->name);
+  ir_text_name(p->out, f->name);
   ts_text_putc(p->out, '(');
   for (size_t i = 0; i < f->inputs.count; i++) {
     if (i) ts_text_puts(p->out, ", ");
@@ -654,7 +670,7 @@ static void print_function(printer *p, const ir_function *f) {
   const ir_op *last = f->body ? f->body->last : NULL;
   for (size_t i = 0; i < f->outputs.count; i++) {
     if (i) ts_text_puts(p->out, ", ");
-    print_name(p->out, f->outputs.data[i]);
+    ir_text_name(p->out, f->outputs.data[i]);
     if (!last || last->code != IR_OP_ret || i >= last->operand_count) continue;
     ts_text_puts(p->out, ": ");
     print_type(last->operands[i]->type, NULL, p->out);
@@ -662,10 +678,10 @@ static void print_function(printer *p, const ir_function *f) {
   ts_text_putc(p->out, ')');
   for (size_t i = 0; i < f->advances.count; i++) {
     ts_text_puts(p->out, i ? ", " : " advances(");
-    print_name(p->out, f->advances.data[i]);
+    ir_text_name(p->out, f->advances.data[i]);
     if (i < f->advance_by.count && f->advance_by.data[i]) {
       ts_text_puts(p->out, " by ");
-      print_name(p->out, f->advance_by.data[i]);
+      ir_text_name(p->out, f->advance_by.data[i]);
     }
   }
   ts_text_puts(p->out, f->advances.count ? ") {" : " {");
@@ -687,23 +703,23 @@ static void print_dim(printer *p, const ir_dim *d) {
   print_bounds(d->size, p->out);
   if (d->ragged_over) {
     ts_text_puts(p->out, " per ");
-    print_name(p->out, d->ragged_over);
+    ir_text_name(p->out, d->ragged_over);
   }
   ts_text_putc(p->out, '\n');
 }
 
 static void print_state(printer *p, const ir_state *s) {
   ts_text_puts(p->out, "state @");
-  print_name(p->out, s->name);
+  ir_text_name(p->out, s->name);
   ts_text_puts(p->out, " list ");
-  print_name(p->out, s->list ? s->list : p->m->none);
+  ir_text_name(p->out, s->list ? s->list : p->m->none);
   ts_text_puts(p->out, " length(");
   ir_size_print(s->length, p->out);
   ts_text_printf(p->out, ") page %lld {", (long long)s->page);
   for (size_t i = 0; i < s->fields.count; i++) {
     const ir_state_field *f = &s->fields.data[i];
     ts_text_puts(p->out, i ? ", " : " ");
-    print_name(p->out, f->name);
+    ir_text_name(p->out, f->name);
     ts_text_printf(p->out, ": %s", ir_dtype_name(f->dtype));
     for (unsigned d = 0; d < f->rank; d++) {
       ts_text_puts(p->out, d ? ", " : "[");
@@ -719,7 +735,7 @@ void ir_print_module(const ir_module *m, ts_text *out) {
   printer_init(&p, m, out);
   if (m->name) {
     ts_text_puts(out, "module @");
-    print_name(out, m->name);
+    ir_text_name(out, m->name);
     ts_text_putc(out, '\n');
   }
   symbols c = {.p = &p};

@@ -10,6 +10,8 @@ enum {
 };
 
 bool ir_text_is_name(ts_str s);                   // prints without quotes
+void ir_text_name(ts_text *out, ts_sym name);      // quoted where needed
+void ir_text_string(ts_text *out, ts_sym s);       // quoted
 int ir_text_precedence(ir_scalar s);              // of an infix operator, 1 (loosest) .. 7; 0: none
 void ir_text_param_name(uint32_t index, char out[16]);   // a, b, ... z, p26, p27, ...
 

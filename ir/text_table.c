@@ -29,16 +29,30 @@ bool ir_text_bare_attr(ir_opcode op, ts_sym name, ir_attr_kind kind) {
 
 const char *ir_text_encoding_name(const ir_encoding *e) { return e->name; }
 
-// A reference: name, shape, encoding.
+// The content hash; of a weight without data (parse.c) what its text said, 0 when unknown.
+static uint64_t weight_hash(const ir_weight *w) {
+  if (w->source == IR_SOURCE_DATA && !w->planes[0]) return w->seed;
+  ts_diags d;
+  uint64_t h;
+  ts_diags_init(&d);
+  if (ir_weight_hash(w, &d, &h) != TS_OK) h = 0;
+  ts_diags_deinit(&d);
+  return h;
+}
+
+// A reference: name, shape, encoding, hash of the contents.
 void ir_text_weight(const ir_module *m, const ir_weight *w, ts_text *out) {
   (void)m;
   ts_text_puts(out, "weight @");
-  if (ir_text_is_name(ts_str_of(w->name))) ts_text_puts(out, w->name);
-  else ts_text_json(out, ts_str_of(w->name));
+  ir_text_name(out, w->name);
   ts_text_printf(out, " : %s", ir_dtype_name(w->encoding->value));
   for (unsigned i = 0; i < w->rank; i++) ts_text_printf(out, "%s%lld", i ? ", " : "[", (long long)w->shape[i]);
   if (w->rank) ts_text_putc(out, ']');
-  ts_text_printf(out, " as %s\n", w->encoding->name);
+  ts_text_puts(out, " as ");
+  ir_text_name(out, w->encoding->name);
+  uint64_t hash = weight_hash(w);
+  if (hash) ts_text_printf(out, " hash(0x%016llx)", (unsigned long long)hash);
+  ts_text_putc(out, '\n');
 }
 
 // ---- documentation -------------------------------------------------------------------------------------------------------

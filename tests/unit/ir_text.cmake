@@ -1,0 +1,1 @@
+tessera_unit_test(ir_text_test SOURCES ir_text_test.c LIBS tessera_ir)
