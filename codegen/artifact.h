@@ -2,8 +2,8 @@
 //
 // Parts are handed in first, in any order, then cg_artifact_write() checks that they fit together and writes the file
 // atomically. The bytes depend on nothing but the parts: programs, targets and images keep the order in which they were added,
-// weights follow the programs' tables, strings, metadata and blobs are sorted. Weight bytes are pulled through a reader in chunks, so the
-// writer's memory stays small. Everything handed in (except names, which are copied) must live until the file is written.
+// weights follow the programs' tables, metadata and blobs are sorted. Weight bytes are pulled through a reader in chunks, so
+// the writer's memory stays small. Everything handed in (except names, which are copied) must live until the file is written.
 #ifndef TESSERA_CODEGEN_ARTIFACT_H
 #define TESSERA_CODEGEN_ARTIFACT_H
 
@@ -17,7 +17,7 @@
 typedef struct cg_artifact cg_artifact;
 
 // Writes bytes at..at + n - 1 of the weight to dst; reports and returns a failure to stop the writer.
-// Called with ascending, adjacent ranges that cover the weight once; a chunk is at most 1 MiB.
+// Called with ascending, adjacent ranges that cover the weight (twice over for external weights); a chunk is at most 1 MiB.
 typedef ts_status cg_weight_reader(void *user, uint64_t at, void *dst, size_t n, ts_diags *d);
 
 typedef enum cg_image_kind { CG_IMAGE_HOST = 1, CG_IMAGE_PTX = 2, CG_IMAGE_CUBIN = 3 } cg_image_kind;   // TSR_IMAGE_*
@@ -28,7 +28,8 @@ typedef struct cg_target {
   uint32_t driver;        // cuda: least driver version for the PTX (13000 for 13.0), or 0
 } cg_target;
 
-// The code of one kernel of a target's program.
+// The code of one kernel of a target's program. Every kernel needs an entry; one whose variants' guards never hold on the
+// target may have neither image nor ptx.
 typedef struct cg_code {
   uint32_t image;         // from cg_artifact_image: a host image or a cubin; IR_LNONE: none
   uint32_t ptx;           // a PTX image; IR_LNONE: none

@@ -329,6 +329,7 @@ static void check_shared(checker *c) {
       const ir_lpool *q = &s->pools.data[k];
       CHECK(c, q->list < s->lists.count, none, "pool @%s of state @%s: no list %u", q->name, s->name, q->list);
       CHECK(c, q->layers >= 1 && q->page_bytes >= 1, none, "pool @%s of state @%s: layers and bytes must be positive", q->name, s->name);
+      CHECK(c, !q->zero || q->page_bytes % 4 == 0, none, "pool @%s of state @%s: pages that are zeroed hold a multiple of 4 bytes", q->name, s->name);
     }
   }
   for (size_t i = 0; i < p->kernels.count; i++)

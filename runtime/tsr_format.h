@@ -20,6 +20,12 @@ enum {
   TSR_SECTION_ALIGN = 64,
   TSR_MAX_SECTIONS = 65536,
   TSR_MAX_RANK = 8,
+  TSR_MAX_RAGGED = 4,          // ragged dims of a program
+  TSR_MAX_DIMS = 256,
+  TSR_MAX_STATES = 16,
+  TSR_MAX_LISTS = 16,          // page lists of a program, over all its states
+  TSR_MAX_PARAMETERS = 256,    // of a kernel, pointers and sizes together
+  TSR_MAX_BUFFERS = 65536,     // of a function
 };
 #define TSR_NONE UINT32_MAX   // no index, no node, no string
 
