@@ -2,8 +2,8 @@
 //
 // The symbols form a list; a heap holds the neighbours that may be joined, best first: by rank for "gpt2" (the pair of ids is
 // looked up), by score for "llama" (the joined bytes are looked up), the leftmost first among equals. Joining makes at most two
-// new pairs, so a word of n symbols takes O(n log n). A pair in the heap is stale when a side was absorbed or has grown, which its
-// total length shows.
+// new pairs, so a word of n symbols takes O(n log n). A pair in the heap is stale when a side was absorbed or has grown, which
+// its total length shows.
 #include "text/format.h"
 
 static const uint32_t NO = UINT32_MAX;

@@ -24,7 +24,8 @@ static const format *format_of(tx_chat id) {
 
 static const char *find(ts_str s, const char *z) { return z && s.len ? memmem(s.data, s.len, z, strlen(z)) : NULL; }
 
-// Does `s`, the inside of a Jinja string literal, go on with `z`? Real newlines and the escape "\n" count as the same. Bytes taken.
+// Does `s`, the inside of a Jinja string literal, go on with `z`? Real newlines and the escape "\n" count as the same. Bytes
+// taken.
 static size_t literal_match(ts_str s, const char *z) {
   size_t i = 0;
   for (; *z; z++) {
@@ -112,20 +113,23 @@ static bool role_ok(ts_str role) {
   return role.len > 0;
 }
 
-ts_status tx_chat_prompt(ts_diags *d, const tx_tokenizer *t, const tx_message *messages, size_t count, bool generate, ts_text *out) {
+ts_status tx_chat_prompt(ts_diags *d, const tx_tokenizer *t, const tx_message *messages, size_t count, bool generate,
+                         ts_text *out) {
   tx_chat id = tx_chat_format(t);
   const format *f = format_of(id);
   if (!f && id == TX_CHAT_NONE)
     return ts_report(d, (ts_loc){0}, &diag_chat_template_missing,
                      "the model has no chat template; give the whole prompt as raw text (--prompt without --chat)");
   if (!f)
-    return ts_report(d, (ts_loc){0}, &diag_chat_template_unknown,
-                     "the model's chat template is none of the known formats (ChatML, Llama 3); write the prompt as raw text in the "
-                     "model's own format (--prompt without --chat)");
+    return ts_report(
+        d, (ts_loc){0}, &diag_chat_template_unknown,
+        "the model's chat template is none of the known formats (ChatML, Llama 3); write the prompt as raw text in the "
+        "model's own format (--prompt without --chat)");
   for (size_t i = 0; i < count; i++)
     if (!role_ok(messages[i].role))
-      return ts_report(d, (ts_loc){0}, &diag_chat_role, "message %zu has the role '%.*s'; roles are words such as system, user, assistant",
-                       i, TS_FMT(messages[i].role));
+      return ts_report(d, (ts_loc){0}, &diag_chat_role,
+                       "message %zu has the role '%.*s'; roles are words such as system, user, assistant", i,
+                       TS_FMT(messages[i].role));
   bool trim = t->v.h->flags & TX_F_TRIM;
   ts_str system = tx_chat_default_system(t);
   if (count && system.len && !ts_str_is(messages[0].role, "system")) add_message(f, TS_STR("system"), system, false, out);

@@ -27,7 +27,8 @@ ts_status tx_decode(ts_diags *d, tx_decoder *dec, int32_t id, ts_text *out) {
   const tx_tokenizer *t = dec->t;
   tx_type type = tx_token_type(t, id);
   if (!type)
-    return ts_report(d, (ts_loc){0}, &diag_token_range, "token id %d is outside the vocabulary of %zu tokens", id, tx_token_count(t));
+    return ts_report(d, (ts_loc){0}, &diag_token_range, "token id %d is outside the vocabulary of %zu tokens", id,
+                     tx_token_count(t));
   ts_str bytes = tx_token_bytes(t, id);
   if (type == TX_UNKNOWN || type == TX_CONTROL || type == TX_UNUSED) {
     if (id == t->v.h->bos) dec->strip_space = t->v.h->flags & TX_F_SPACE_PREFIX;

@@ -91,7 +91,8 @@ static ts_status split(tx_work *w, int stage, ts_str text) {
     return TS_OK;
   }
   for (size_t at = 0; at < text.len;) {
-    int n = pcre2_match(w->t->patterns[stage], (PCRE2_SPTR)text.data, text.len, at, PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, w->match, NULL);
+    int n = pcre2_match(w->t->patterns[stage], (PCRE2_SPTR)text.data, text.len, at, PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY,
+                        w->match, NULL);
     size_t start = text.len, end = text.len;
     if (n >= 0) {
       const size_t *span = pcre2_get_ovector_pointer(w->match);
@@ -153,7 +154,8 @@ static ts_status encode(tx_work *w, ts_str text, unsigned flags) {
 
 static ts_status begin(tx_work *w, ts_diags *d, const tx_tokenizer *t, ts_str text) {
   if (text.len >= INT32_MAX)
-    return ts_report(d, (ts_loc){0}, &diag_text_too_long, "a text of %zu bytes is too long to encode; the limit is 2 GiB", text.len);
+    return ts_report(d, (ts_loc){0}, &diag_text_too_long, "a text of %zu bytes is too long to encode; the limit is 2 GiB",
+                     text.len);
   *w = (tx_work){.t = t, .d = d, .match = pcre2_match_data_create(1, NULL)};
   if (!w->match) return TS_OUT_OF_MEMORY;
   ts_arena_init(&w->arena);

@@ -100,7 +100,9 @@ static inline ts_str tx_view_token(const tx_view *v, uint32_t id) {
 // Are the token's bytes a piece that encoding may produce from text?
 static inline bool tx_type_is_piece(uint8_t type) { return type == TX_NORMAL || type == TX_USER_DEFINED; }
 // Is the token looked for in text before everything else?
-static inline bool tx_type_is_special(uint8_t type) { return type == TX_UNKNOWN || type == TX_CONTROL || type == TX_USER_DEFINED; }
+static inline bool tx_type_is_special(uint8_t type) {
+  return type == TX_UNKNOWN || type == TX_CONTROL || type == TX_USER_DEFINED;
+}
 
 // The hash functions are part of the format.
 static inline uint32_t tx_hash_piece(const char *p, size_t n) {   // FNV-1a, folded

@@ -30,16 +30,20 @@ static ts_status check_header(opening *o, const void *blob, size_t size) {
   if (h->major != TX_MAJOR)
     return ts_report(o->d, (ts_loc){.file = o->name}, &diag_tokenizer_version,
                      "the tokenizer section has format version %u.%u; this program reads %d.x", h->major, h->minor, TX_MAJOR);
-  if (h->kind != TX_KIND_GPT2 && h->kind != TX_KIND_LLAMA) return corrupt(o, offsetof(tx_header, kind), "unknown kind of vocabulary");
+  if (h->kind != TX_KIND_GPT2 && h->kind != TX_KIND_LLAMA)
+    return corrupt(o, offsetof(tx_header, kind), "unknown kind of vocabulary");
   bool gpt2 = h->kind == TX_KIND_GPT2;
   if (gpt2 != (tx_pretokenizer_of_code(h->pre) != NULL)) return corrupt(o, offsetof(tx_header, pre), "unknown pre-tokenizer");
   if (h->flags & ~(uint32_t)TX_F_ALL) return corrupt(o, offsetof(tx_header, flags), "unknown flags");
   if (!h->tokens || h->tokens > TX_MAX_TOKENS) return corrupt(o, offsetof(tx_header, tokens), "impossible number of tokens");
-  if (h->merges > TX_MAX_TOKENS * 2 || (!gpt2 && h->merges)) return corrupt(o, offsetof(tx_header, merges), "impossible number of merges");
-  if (!slots_ok(h->piece_slots, 0, TX_MAX_TOKENS * 4)) return corrupt(o, offsetof(tx_header, piece_slots), "impossible table size");
+  if (h->merges > TX_MAX_TOKENS * 2 || (!gpt2 && h->merges))
+    return corrupt(o, offsetof(tx_header, merges), "impossible number of merges");
+  if (!slots_ok(h->piece_slots, 0, TX_MAX_TOKENS * 4))
+    return corrupt(o, offsetof(tx_header, piece_slots), "impossible table size");
   if (h->merges ? !slots_ok(h->merge_slots, h->merges, TX_MAX_TOKENS * 8) : h->merge_slots != 0)
     return corrupt(o, offsetof(tx_header, merge_slots), "impossible table size");
-  if (h->specials > h->tokens || h->stops > h->tokens) return corrupt(o, offsetof(tx_header, specials), "impossible number of tokens");
+  if (h->specials > h->tokens || h->stops > h->tokens)
+    return corrupt(o, offsetof(tx_header, specials), "impossible number of tokens");
   if (h->token_bytes > TX_MAX_BYTES || h->template_bytes > TX_MAX_TEMPLATE || h->system_bytes > TX_MAX_TEMPLATE)
     return corrupt(o, offsetof(tx_header, token_bytes), "impossible length");
   bool chat_known = false;
@@ -55,7 +59,8 @@ static ts_status check_header(opening *o, const void *blob, size_t size) {
   if (((h->flags & TX_F_ADD_BOS) && h->bos == TX_NONE) || ((h->flags & TX_F_ADD_EOS) && h->eos == TX_NONE))
     return corrupt(o, offsetof(tx_header, flags), "a token to add that does not exist");
   o->l = tx_layout_of(h);
-  if (h->size != o->l.size || h->size != size) return corrupt(o, offsetof(tx_header, size), "its size does not follow from its counts");
+  if (h->size != o->l.size || h->size != size)
+    return corrupt(o, offsetof(tx_header, size), "its size does not follow from its counts");
   o->v = tx_view_of(blob, &o->l);
   return TS_OK;
 }
@@ -63,14 +68,16 @@ static ts_status check_header(opening *o, const void *blob, size_t size) {
 static ts_status check_tokens(const opening *o) {
   const tx_view *v = &o->v;
   uint32_t n = o->h->tokens;
-  if (v->token_at[0] != 0 || v->token_at[n] != o->h->token_bytes) return corrupt(o, o->l.token_at, "tokens do not fill their bytes");
+  if (v->token_at[0] != 0 || v->token_at[n] != o->h->token_bytes)
+    return corrupt(o, o->l.token_at, "tokens do not fill their bytes");
   for (uint32_t i = 0; i < n; i++) {
     if (v->token_at[i] > v->token_at[i + 1] || v->token_at[i + 1] > o->h->token_bytes)
       return corrupt(o, o->l.token_at + 4 * (uint64_t)i, "token offsets are not ascending");
     uint8_t type = v->types[i], plain = type & (uint8_t)~TX_UNREACHABLE;
     if (plain < TX_NORMAL || plain > TX_BYTE || (type != plain && plain != TX_NORMAL))
       return corrupt(o, o->l.types + i, "unknown token type");
-    if (type == TX_BYTE && v->token_at[i + 1] - v->token_at[i] != 1) return corrupt(o, o->l.types + i, "a byte token is not one byte");
+    if (type == TX_BYTE && v->token_at[i + 1] - v->token_at[i] != 1)
+      return corrupt(o, o->l.types + i, "a byte token is not one byte");
     if (o->h->kind == TX_KIND_LLAMA && isnan(v->scores[i])) return corrupt(o, o->l.scores + 4 * (uint64_t)i, "a score is NaN");
   }
   for (unsigned b = 0; b < 256; b++) {
@@ -95,7 +102,8 @@ static ts_status check_tables(const opening *o) {
     if (m->left >= h->tokens || m->right >= h->tokens || m->merged >= h->tokens)
       return corrupt(o, o->l.merges + sizeof *m * (uint64_t)i, "a merge of tokens outside the vocabulary");
     ts_str l = tx_view_token(v, m->left), r = tx_view_token(v, m->right), t = tx_view_token(v, m->merged);
-    if (!l.len || !r.len || l.len + r.len != t.len || memcmp(t.data, l.data, l.len) != 0 || memcmp(t.data + l.len, r.data, r.len) != 0)
+    if (!l.len || !r.len || l.len + r.len != t.len || memcmp(t.data, l.data, l.len) != 0 ||
+        memcmp(t.data + l.len, r.data, r.len) != 0)
       return corrupt(o, o->l.merges + sizeof *m * (uint64_t)i, "a merge whose result is another text");
   }
   for (uint32_t i = 0; i < h->merge_slots; i++)
@@ -117,7 +125,8 @@ static ts_status check_lists(const opening *o) {
   const tx_header *h = o->h;
   for (uint32_t i = 0; i < h->specials; i++) {
     uint64_t at = o->l.specials + 4 * (uint64_t)i;
-    if (v->specials[i] < 0 || (uint32_t)v->specials[i] >= h->tokens) return corrupt(o, at, "a special token outside the vocabulary");
+    if (v->specials[i] < 0 || (uint32_t)v->specials[i] >= h->tokens)
+      return corrupt(o, at, "a special token outside the vocabulary");
     uint32_t id = (uint32_t)v->specials[i], len = (uint32_t)tx_view_token(v, id).len;
     if (!tx_type_is_special(v->types[id]) || !len) return corrupt(o, at, "a special token that is none");
     if (!i) continue;

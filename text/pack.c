@@ -84,7 +84,9 @@ static void add_llama(ts_text *out, ts_str token) {
   }
 }
 
-static int hex_digit(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; }
+static int hex_digit(char c) {
+  return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
 
 // The byte of "<0x41>", or -1.
 static int byte_token(ts_str s) {
@@ -111,10 +113,11 @@ static ts_status check_description(pack *p) {
   if (!v->token_count || !v->tokens) return ts_report(p->d, p->loc, &diag_tokenizer_vocabulary, "the vocabulary has no tokens");
   if (v->token_count > TX_MAX_TOKENS || v->merge_count > TX_MAX_TOKENS * 2 || v->chat_template.len > TX_MAX_TEMPLATE)
     return ts_report(p->d, p->loc, &diag_tokenizer_too_large,
-                     "%zu tokens, %zu merges and a chat template of %zu bytes: at most %d, %d and %d can be packed", v->token_count,
-                     v->merge_count, v->chat_template.len, TX_MAX_TOKENS, TX_MAX_TOKENS * 2, TX_MAX_TEMPLATE);
+                     "%zu tokens, %zu merges and a chat template of %zu bytes: at most %d, %d and %d can be packed",
+                     v->token_count, v->merge_count, v->chat_template.len, TX_MAX_TOKENS, TX_MAX_TOKENS * 2, TX_MAX_TEMPLATE);
   if (p->kind == TX_KIND_LLAMA && !v->scores)
-    return ts_report(p->d, p->loc, &diag_tokenizer_vocabulary, "a 'llama' vocabulary needs a score per token (tokenizer.ggml.scores)");
+    return ts_report(p->d, p->loc, &diag_tokenizer_vocabulary,
+                     "a 'llama' vocabulary needs a score per token (tokenizer.ggml.scores)");
   const struct {
     const char *name;
     int32_t id;

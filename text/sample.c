@@ -1,5 +1,6 @@
-// Choosing the next token. The draw must come out the same on every machine, so nothing here depends on a library's rounding: exp
-// is a polynomial of plain IEEE operations, sums run in a fixed order, and the random number is a function of (seed, stream, step).
+// Choosing the next token. The draw must come out the same on every machine, so nothing here depends on a library's rounding:
+// exp is a polynomial of plain IEEE operations, sums run in a fixed order, and the random number is a function of (seed,
+// stream, step).
 #include "text/format.h"
 
 #include <math.h>
@@ -24,19 +25,22 @@ static double uniform(uint64_t seed, uint64_t stream, uint64_t step) {   // [0, 
   return (double)(((uint64_t)out[0] << 32 | out[1]) >> 11) * 0x1p-53;
 }
 
-// e^x for x <= 0, to about 1 ulp; 0 where the result would be subnormal. x = k ln 2 + r, |r| <= ln 2 / 2, Taylor to r^13.
-static double exp_negative(double x) {
-  if (!(x > -708.0)) return 0.0;
-  double k = (double)(int)(x * 1.4426950408889634 - 0.5);
-  double r = (x - k * 0x1.62e42fee00000p-1) - k * 0x1.a39ef35793c76p-33;
-  double p = 1.0 / 6227020800.0;
-  static const double factor[] = {1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040, 1.0 / 720,
-                                  1.0 / 120, 1.0 / 24, 1.0 / 6, 0.5, 1.0, 1.0};
-  for (size_t i = 0; i < sizeof factor / sizeof *factor; i++) p = p * r + factor[i];
+// e^x for x <= 0, to about 2 ulp; 0 from -708 on, before results would be subnormal. x = k ln 2 + r, |r| <= ln 2 / 2, Taylor to
+// r^13 (the rest is below 5e-18). Without branches or calls, so that compilers may vectorise loops of it.
+static inline double exp_negative(double x) {
+  double near = x > -708.0 ? x : -708.0;
+  double k = (double)(int)(near * 1.4426950408889634 - 0.5);
+  double r = (near - k * 0x1.62e42fee00000p-1) - k * 0x1.a39ef35793c76p-33;
+  double r2 = r * r, r4 = r2 * r2, r8 = r4 * r4;   // four short chains instead of one long one
+  double a = (1.0 + r) + r2 * (0.5 + r * (1.0 / 6));
+  double b = (1.0 / 24 + r * (1.0 / 120)) + r2 * (1.0 / 720 + r * (1.0 / 5040));
+  double c = (1.0 / 40320 + r * (1.0 / 362880)) + r2 * (1.0 / 3628800 + r * (1.0 / 39916800));
+  double e = 1.0 / 479001600 + r * (1.0 / 6227020800);
+  double p = (a + r4 * b) + r8 * (c + r4 * e);
   uint64_t bits = (uint64_t)((int64_t)k + 1023) << 52;
   double scale;
   memcpy(&scale, &bits, sizeof scale);
-  return p * scale;
+  return x > -708.0 ? p * scale : 0.0;
 }
 
 // The bits of a float as an integer of the same order; both zeros are 0.
@@ -69,7 +73,8 @@ static ts_status inspect(ts_diags *d, const float *logits, size_t count, uint32_
     low[0] = low[j] < low[0] ? low[j] : low[0];
   }
   if (!count || count > INT32_MAX || high[0] == KEY_MINUS_INF)
-    return ts_report(d, (ts_loc){0}, &diag_sampling_logits, "no token is possible: %s", count ? "every logit is -inf" : "there are no logits");
+    return ts_report(d, (ts_loc){0}, &diag_sampling_logits, "no token is possible: %s",
+                     count ? "every logit is -inf" : "there are no logits");
   if (high[0] >= KEY_INF || low[0] < KEY_MINUS_INF) {
     size_t i = 0;
     while (!isnan(logits[i]) && logits[i] != (float)INFINITY) i++;
@@ -87,7 +92,8 @@ ts_status tx_sampler_init(ts_diags *d, tx_sampler *s, const tx_sampling *o) {
     return ts_report(d, (ts_loc){0}, &diag_sampling_option, "temperature %g is out of range; it is 0 (greedy) or 0.001 to 1000",
                      o->temperature);
   if (!(o->top_p > 0 && o->top_p <= 1))
-    return ts_report(d, (ts_loc){0}, &diag_sampling_option, "top-p %g is out of range; it is more than 0 and at most 1", o->top_p);
+    return ts_report(d, (ts_loc){0}, &diag_sampling_option, "top-p %g is out of range; it is more than 0 and at most 1",
+                     o->top_p);
   *s = (tx_sampler){.options = *o};
   return TS_OK;
 }
@@ -98,7 +104,9 @@ void tx_sampler_deinit(tx_sampler *s) {
 }
 
 // Is token a better than token b?
-static bool better(const float *logits, uint32_t a, uint32_t b) { return logits[a] > logits[b] || (logits[a] == logits[b] && a < b); }
+static bool better(const float *logits, uint32_t a, uint32_t b) {
+  return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
+}
 
 static void sift(const float *logits, uint32_t *heap, size_t count, size_t i) {
   uint32_t moving = heap[i];
@@ -110,43 +118,53 @@ static void sift(const float *logits, uint32_t *heap, size_t count, size_t i) {
   heap[i] = moving;
 }
 
-// Draws among the best tokens only: taken from a heap one by one until top_k or top_p is reached.
+static double sum_of(const double *weights, size_t count) {
+  double sum = 0;
+  for (size_t i = 0; i < count; i++) sum += weights[i];
+  return sum;
+}
+
+// Draws among the best tokens only: taken from a heap one by one until top_k or top_p is reached. For top_p alone the heap need
+// not hold tokens below (1 - top_p) / 2n of the total: all of them together are less than what top_p leaves out anyway.
 static int32_t draw_best(const tx_sampler *s, const float *logits, const double *weights, uint32_t *heap, size_t count, double u) {
-  size_t most = s->options.top_k && s->options.top_k < count ? s->options.top_k : count, kept = 0;
-  for (size_t i = 0; i < count; i++) heap[i] = (uint32_t)i;
-  for (size_t i = count / 2; i-- > 0;) sift(logits, heap, count, i);
-  double total = 0, sum = 0;
-  if (most == count)
-    for (size_t i = 0; i < count; i++) total += weights[i];
-  for (size_t left = count; kept < most && weights[heap[0]] > 0; kept++) {   // the kept ones gather behind the heap, as in heapsort
-    if (most == count && kept && sum >= s->options.top_p * total) break;
+  bool by_rank = s->options.top_k && s->options.top_k < count;
+  double total = by_rank ? 0 : sum_of(weights, count), sum = 0;
+  double least = by_rank ? 0 : (1 - s->options.top_p) * total / (2 * (double)count);
+  size_t size = 0, kept = 0, most = by_rank ? s->options.top_k : count;
+  for (size_t i = 0; i < count; i++) {
+    heap[size] = (uint32_t)i;
+    size += weights[i] > least;
+  }
+  for (size_t i = size / 2; i-- > 0;) sift(logits, heap, size, i);
+  for (size_t left = size; left && kept < most; kept++) {   // the kept gather behind the heap, as in heapsort
+    if (!by_rank && kept && sum >= s->options.top_p * total) break;
     uint32_t best = heap[0];
     sum += weights[best];
     heap[0] = heap[--left];
     if (left) sift(logits, heap, left, 0);
     heap[left] = best;
   }
-  if (most < count) {   // top_p of what top_k left
+  if (by_rank) {   // top_p of what top_k left
     size_t n = 0;
     total = sum, sum = 0;
-    while (n < kept && (!n || sum < s->options.top_p * total)) sum += weights[heap[count - 1 - n++]];
+    while (n < kept && (!n || sum < s->options.top_p * total)) sum += weights[heap[size - 1 - n++]];
     kept = n;
   }
   double target = u * sum, at = 0;
   for (size_t i = 0; i + 1 < kept; i++)
-    if ((at += weights[heap[count - 1 - i]]) > target) return (int32_t)heap[count - 1 - i];
-  return (int32_t)heap[count - kept];
+    if ((at += weights[heap[size - 1 - i]]) > target) return (int32_t)heap[size - 1 - i];
+  return (int32_t)heap[size - kept];
 }
 
 static int32_t draw_any(const double *weights, size_t count, uint32_t best, double u) {
-  double total = 0, at = 0;
-  for (size_t i = 0; i < count; i++) total += weights[i];
+  double total = sum_of(weights, count), at = 0;
   for (size_t i = 0; i < count; i++)
     if ((at += weights[i]) > u * total) return (int32_t)i;
   return (int32_t)best;   // u * total rounded up to total
 }
 
-ts_status tx_sample(ts_diags *d, tx_sampler *s, const float *logits, size_t count, uint64_t stream, uint64_t step, int32_t *out_id) {
+ts_status tx_sample(ts_diags *d, tx_sampler *s, const float *logits, size_t count, uint64_t stream, uint64_t step,
+                    int32_t *out_id) {
   uint32_t best = 0;
   TS_TRY(inspect(d, logits, count, &best));
   if (s->options.temperature == 0 || s->options.top_k == 1) {

@@ -66,7 +66,7 @@ void tx_close(tx_tokenizer *t);
 
 size_t tx_token_count(const tx_tokenizer *t);
 tx_type tx_token_type(const tx_tokenizer *t, int32_t id);   // 0 when `id` is outside the vocabulary
-ts_str tx_token_bytes(const tx_tokenizer *t, int32_t id);   // what it stands for in text (" the"), special tokens by name; may be any bytes
+ts_str tx_token_bytes(const tx_tokenizer *t, int32_t id);   // what it stands for in text (" the"), any bytes; specials by name
 int32_t tx_token_find(const tx_tokenizer *t, ts_str text);  // a special token by name, else a piece by its bytes; TX_NONE
 int32_t tx_bos(const tx_tokenizer *t);
 int32_t tx_eos(const tx_tokenizer *t);
@@ -134,7 +134,8 @@ ts_str tx_chat_template(const tx_tokenizer *t);         // the Jinja text as pac
 ts_str tx_chat_default_system(const tx_tokenizer *t);   // what the template says when no system message comes first; may be empty
 // Appends the prompt of a conversation; `generate` adds the header of the assistant's answer. Encode it with TX_PARSE_SPECIAL |
 // TX_ADD_SPECIAL (BOS is the tokenizer's, not in the text). TX_CHAT_NONE and TX_CHAT_OTHER are refused with advice.
-ts_status tx_chat_prompt(ts_diags *d, const tx_tokenizer *t, const tx_message *messages, size_t count, bool generate, ts_text *out);
+ts_status tx_chat_prompt(ts_diags *d, const tx_tokenizer *t, const tx_message *messages, size_t count, bool generate,
+                         ts_text *out);
 
 // The tokens that end an answer: eos, eot, eom and the control tokens of stop_tokens.def, ascending.
 bool tx_is_stop(const tx_tokenizer *t, int32_t id);
@@ -158,11 +159,12 @@ typedef struct tx_sampler {
 
 ts_status tx_sampler_init(ts_diags *d, tx_sampler *s, const tx_sampling *options);
 void tx_sampler_deinit(tx_sampler *s);
-// Chooses a token from logits[0..count). The draw depends on (options, logits, stream, step) only, not on earlier calls and not on
-// the machine (own exp, no contraction): Philox4x32-10 with the seed as key and (step, stream) as counter. `stream` tells
+// Chooses a token from logits[0..count). The draw depends on (options, logits, stream, step) only, not on earlier calls and not
+// on the machine (own exp, no contraction): Philox4x32-10 with the seed as key and (step, stream) as counter. `stream` tells
 // sequences apart. Order: temperature, top_k, top_p. Equal logits rank by id. Logits of -inf are never chosen; NaN, +inf and
 // "all -inf" are refused with TS_INVALID.
-ts_status tx_sample(ts_diags *d, tx_sampler *s, const float *logits, size_t count, uint64_t stream, uint64_t step, int32_t *out_id);
+ts_status tx_sample(ts_diags *d, tx_sampler *s, const float *logits, size_t count, uint64_t stream, uint64_t step,
+                    int32_t *out_id);
 // The natural logarithm of softmax(logits)[id], in double; refuses what tx_sample refuses.
 ts_status tx_log_probability(ts_diags *d, const float *logits, size_t count, int32_t id, double *out);
 // One block of Philox4x32-10 (Salmon et al., SC'11), exposed for its known-answer test.

@@ -1,5 +1,5 @@
-// Tokenizers of real models, id by id: SmolLM2 (its GGUF is named by TESSERA_SMOLLM2) against 60 strings of llama.cpp, stories260K
-// against llama2.c. Skipped, with a message, where the data is not there.
+// Tokenizers of real models, id by id: SmolLM2 (its GGUF is named by TESSERA_SMOLLM2) against 60 strings of llama.cpp,
+// stories260K against llama2.c. Skipped, with a message, where the data is not there.
 #include "base/file.h"
 #include "text/text.h"
 
@@ -109,8 +109,9 @@ static void check_ids(const tx_tokenizer *t, ts_str text, unsigned flags, const 
   tx_ids got = {0};
   ck_assert_int_eq(tx_encode(NULL, t, text, flags, &got), TS_OK);
   for (size_t i = 0; i < count || i < got.count; i++)
-    ck_assert_msg(i < count && i < got.count && got.data[i] == ids[i], "'%.*s', flags %u: token %zu is %d of %zu, expected %d of %zu",
-                  TS_FMT(text), flags, i, i < got.count ? got.data[i] : -1, got.count, i < count ? ids[i] : -1, count);
+    ck_assert_msg(i < count && i < got.count && got.data[i] == ids[i],
+                  "'%.*s', flags %u: token %zu is %d of %zu, expected %d of %zu", TS_FMT(text), flags, i,
+                  i < got.count ? got.data[i] : -1, got.count, i < count ? ids[i] : -1, count);
   tx_ids_deinit(&got);
 }
 
@@ -168,13 +169,15 @@ START_TEST(smollm2) {
     json_t *list = json_object_get(one, "ids"), *text = json_object_get(one, "text");
     int32_t ids[512];
     for (size_t i = 0; i < json_array_size(list); i++) ids[i] = (int32_t)json_integer_value(json_array_get(list, i));
-    check_ids(t, (ts_str){json_string_value(text), json_string_length(text)}, TX_PARSE_SPECIAL | TX_ADD_SPECIAL, ids, json_array_size(list));
+    check_ids(t, (ts_str){json_string_value(text), json_string_length(text)}, TX_PARSE_SPECIAL | TX_ADD_SPECIAL, ids,
+              json_array_size(list));
   }
   // Prompt b is a ChatML conversation without the default system message; ours has it in front.
   ts_text prompt = {0}, expected = {0};
   tx_message user = {TS_STR("user"), TS_STR("What is a compiler? Answer in one sentence.")};
   ck_assert_int_eq(tx_chat_prompt(NULL, t, &user, 1, true, &prompt), TS_OK);
-  ts_text_printf(&expected, "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n%s",
+  ts_text_printf(&expected,
+                 "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n%s",
                  json_string_value(json_object_get(json_object_get(prompts, "b"), "text")));
   ck_assert_str_eq(ts_text_z(&prompt), ts_text_z(&expected));
   ts_text_deinit(&prompt);
@@ -185,7 +188,8 @@ START_TEST(smollm2) {
 }
 END_TEST
 
-// ---- stories260K ----------------------------------------------------------------------------------------------------------------
+// ---- stories260K
+// ----------------------------------------------------------------------------------------------------------------
 static int32_t *npy_ids(ts_str file, size_t *count) {   // version 1.0, <i4
   size_t header = (unsigned char)file.data[8] | (size_t)(unsigned char)file.data[9] << 8;
   *count = (file.len - 10 - header) / 4;
