@@ -374,9 +374,9 @@ static ts_status emit_append(emitter *e, const ir_op *op) {
         ir_value *valid = ir_load(&e->b, emit_param(e, ragged, per_list, IR_PARAM_IN, "rows"), &list, &e->m->none, NULL, row);
         mask = ir_apply_op(&e->b, IR_SCALAR_lt, position, ir_cast(&e->b, valid, IR_i64), NULL);
       }
-      const ir_size *pages_shape[2] = {lists, ir_size_const(e->m->sizes, (state->length->hi + state->page - 1) / state->page)};
+      const ir_size *pages_shape[2] = {lists, lower_formal(e->m, "w")};
       const ir_size **full = ts_new_array(e->m->arena, const ir_size *, 2);
-      full[0] = e->row_shape[0], full[1] = pages_shape[1];
+      full[0] = e->row_shape[0], full[1] = ir_size_const(e->m->sizes, (state->length->hi + state->page - 1) / state->page);
       uint32_t pages = lower_add_buffer(e->L, (plan_buffer){.kind = PLAN_PAGES, .name = state->name, .dtype = IR_i32, .rank = 2, .shape = full, .state = state});
       ir_value *table = emit_param(e, pages, ir_mem_type(e->m, IR_i32, 2, pages_shape, NULL, IR_SPACE_GLOBAL, NULL), IR_PARAM_IN, "pages");
       ir_op *map = ir_build(&e->b, IR_OP_map_at, 3, (ir_value *[]){table, list, at}, 2, (const ir_type *[]){index, index});
@@ -461,28 +461,27 @@ static ts_status emit_gather(emitter *e, const ir_op *op) {
   ir_value *rows = ir_const_int(&e->b, IR_i64, t->shape[0]->value);
   ir_value *bad = ir_apply_op(&e->b, IR_SCALAR_or, ir_apply_op(&e->b, IR_SCALAR_lt, id, zero, NULL), ir_apply_op(&e->b, IR_SCALAR_ge, id, rows, NULL), NULL);
   // Padding rows hold anything: an id out of range reads row 0 there, and is an error elsewhere.
-  if (e->row_rank == 2 && e->L->function->inputs.count) {
-    for (size_t i = 0; i < e->m->dims.count; i++) {
-      const ir_dim *dim = &e->m->dims.data[i];
-      if (!dim->ragged_over || dim->size != e->row_shape[1]) continue;
-      ir_value *list, *position;
-      TS_TRY(emit_row_coordinates(e, &list, &position));
-      const ir_size *lists = lower_formal(e->m, "b");
-      emit_bind(e, lists, e->row_shape[0]);
-      const ir_size **bound = ts_new_array(e->m->arena, const ir_size *, 1);
-      *bound = e->row_shape[0];
-      uint32_t ragged = lower_add_buffer(e->L, (plan_buffer){.kind = PLAN_RAGGED, .name = dim->size->name, .dtype = IR_i32, .rank = 1, .shape = bound, .dim = dim->size->name});
-      const ir_type *per_list = ir_mem_type(e->m, IR_i32, 1, &lists, NULL, IR_SPACE_GLOBAL, NULL);
-      ir_value *valid = ir_load(&e->b, emit_param(e, ragged, per_list, IR_PARAM_IN, "rows"), &list, &e->m->none, NULL, ir_type_with_dtype(e->m, id->type, IR_i32));
-      ir_value *real = ir_apply_op(&e->b, IR_SCALAR_lt, position, ir_cast(&e->b, valid, IR_i64), NULL);
-      ir_value *wrong = ir_apply_op(&e->b, IR_SCALAR_and, bad, real, NULL);
-      ir_op *raise = ir_build(&e->b, IR_OP_raise, 1, &wrong, 0, NULL);
-      ir_set_int(&e->b, raise, "code", 1);
-      ir_set_text(&e->b, raise, "text", ts_arena_printf(e->m->arena, "an index into %s is outside 0 .. %lld", table->name ? table->name : "the table",
-                                                        (long long)t->shape[0]->value - 1));
-      break;
-    }
+  ir_value *wrong = bad;
+  for (size_t i = 0; i < e->m->dims.count && e->row_rank == 2; i++) {
+    const ir_dim *dim = &e->m->dims.data[i];
+    if (!dim->ragged_over || dim->size != e->row_shape[1]) continue;
+    ir_value *list, *position;
+    TS_TRY(emit_row_coordinates(e, &list, &position));
+    const ir_size *lists = lower_formal(e->m, "b");
+    emit_bind(e, lists, e->row_shape[0]);
+    const ir_size **bound = ts_new_array(e->m->arena, const ir_size *, 1);
+    *bound = e->row_shape[0];
+    uint32_t ragged = lower_add_buffer(e->L, (plan_buffer){.kind = PLAN_RAGGED, .name = dim->size->name, .dtype = IR_i32, .rank = 1, .shape = bound, .dim = dim->size->name});
+    const ir_type *per_list = ir_mem_type(e->m, IR_i32, 1, &lists, NULL, IR_SPACE_GLOBAL, NULL);
+    ir_value *valid = ir_load(&e->b, emit_param(e, ragged, per_list, IR_PARAM_IN, "rows"), &list, &e->m->none, NULL, ir_type_with_dtype(e->m, id->type, IR_i32));
+    ir_value *real = ir_apply_op(&e->b, IR_SCALAR_lt, position, ir_cast(&e->b, valid, IR_i64), NULL);
+    wrong = ir_apply_op(&e->b, IR_SCALAR_and, bad, real, NULL);
+    break;
   }
+  ir_op *raise = ir_build(&e->b, IR_OP_raise, 1, &wrong, 0, NULL);
+  ir_set_int(&e->b, raise, "code", 1);
+  ir_set_text(&e->b, raise, "text", ts_arena_printf(e->m->arena, "an index into %s is outside 0 .. %lld", table->name ? table->name : "the table",
+                                                    (long long)t->shape[0]->value - 1));
   id = ir_apply_op(&e->b, IR_SCALAR_select, bad, ir_full(&e->b, zero, id->type), id);
   index[0] = id, at[0] = e->m->none;
   for (unsigned i = 1; i < t->rank; i++) index[i] = zero, at[i] = out.axis[i - 1] = emit_axis(e, "f");

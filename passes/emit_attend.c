@@ -83,9 +83,9 @@ static ts_status attend_update(emitter *e, const attend_axes *x, const ir_op *op
       ir_value *end = valid ? ir_apply_op(&e->b, IR_SCALAR_add, past, valid, NULL) : past;
       keep = ir_apply_op(&e->b, IR_SCALAR_lt, t, end, NULL);
     }
-    const ir_size *pages_shape[2] = {x->B, ir_size_const(e->m->sizes, (state->length->hi + state->page - 1) / state->page)};
+    const ir_size *pages_shape[2] = {x->B, lower_formal(e->m, "w")};
     const ir_size **full = ts_new_array(e->m->arena, const ir_size *, 2);
-    full[0] = *bound, full[1] = pages_shape[1];
+    full[0] = *bound, full[1] = ir_size_const(e->m->sizes, (state->length->hi + state->page - 1) / state->page);
     uint32_t pages = lower_add_buffer(e->L, (plan_buffer){.kind = PLAN_PAGES, .name = state->name, .dtype = IR_i32, .rank = 2, .shape = full, .state = state});
     ir_value *table = emit_param(e, pages, ir_mem_type(e->m, IR_i32, 2, pages_shape, NULL, IR_SPACE_GLOBAL, NULL), IR_PARAM_IN, "pages");
     ts_sym bt[2] = {x->b, x->t};

@@ -33,6 +33,8 @@ typedef struct pass_host_target {
   bool vnni;                   // vpdpbusd
 } pass_host_target;
 
+// All host ISAs run one launch program: kernels made for different targets must agree in parameters, sources, grid and guards, so
+// those depend on nothing but the P kernel. Inside, a target may choose its own register tiles.
 ts_status pass_schedule_host(ir_module *m, const ir_kernel *p, const pass_host_target *t, pass_log *log, pass_schedules *out);
 
 #endif

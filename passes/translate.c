@@ -251,8 +251,9 @@ static ts_status translate_map(pass_translator *t, const ir_op *op) {
   TS_TRY(pass_translate_value(t, op->operands[2], &position));
   ir_value *entry = with_const(&t->b, IR_SCALAR_div, position, granule);
   // Positions of padding rows may run past the table; their stores are masked, the reads here must stay inside.
-  int64_t entries = op->operands[0]->type->shape[1]->value;
-  entry = with_const(&t->b, IR_SCALAR_min, entry, entries - 1);
+  const ir_size *width = op->operands[0]->type->shape[1];
+  ir_value *last = ir_size_value(&t->b, ir_size_sub(t->m->sizes, width, ir_size_const(t->m->sizes, 1)));
+  entry = ir_apply_op(&t->b, IR_SCALAR_min, entry, last, NULL);
   ts_sym at[2] = {t->m->none, t->m->none};
   const ir_type *type = ir_type_with_dtype(t->m, ir_broadcast_type(t->m, IR_i32, 2, (ir_value *[]){entry, list}), IR_i32);
   ir_value *page = ir_load(&t->b, t->params[param], (ir_value *[]){list, entry}, at, NULL, type);

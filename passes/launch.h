@@ -1,0 +1,35 @@
+// From a plan and its scheduled kernels to Launch IR for one class of device.
+#ifndef TESSERA_PASSES_LAUNCH_H
+#define TESSERA_PASSES_LAUNCH_H
+
+#include "ir/launch.h"
+#include "passes/schedule.h"
+
+// Bytes of the artifact's weight section: one packed part of a weight, or a table that the compiler made.
+typedef struct pass_weight_part {
+  ts_sym name;                 // in the launch program
+  const ir_weight *weight;     // with `packing`; NULL: `data`
+  ir_repack packing;
+  const void *data;
+  uint64_t bytes;
+} pass_weight_part;
+
+typedef struct pass_launch_kernel {
+  const ir_kernel *kernel;     // S; its number in the program is its place in the list
+  const ir_kernel *portable;   // what it computes
+  uint32_t variant;            // of the schedules of `portable`
+} pass_launch_kernel;
+
+typedef struct pass_program {
+  ir_launch *program;
+  TS_VEC(pass_launch_kernel) kernels;
+  TS_VEC(pass_weight_part) parts;
+} pass_program;
+
+// The call symbols a kernel's code wants as dims, in order; the back end knows them.
+typedef const ir_size **pass_kernel_dims(const ir_kernel *k, ts_arena *a, uint32_t *count);
+
+// schedules[i] belongs to plan->kernels[i].
+ts_status pass_launch(const plan *p, const pass_schedules *schedules, pass_kernel_dims *dims, const char *device_class, pass_program *out);
+
+#endif
