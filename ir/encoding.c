@@ -65,7 +65,7 @@ static unsigned significant_bits(const ir_field *f) {
     default: break;
   }
   unsigned bits = f->bits;
-  while (f->bias >> bits > 0) bits++;
+  while (bits < 31 && f->bias >> bits > 0) bits++;
   return bits;
 }
 

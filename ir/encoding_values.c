@@ -212,6 +212,7 @@ typedef struct quantizer {
   double lo, hi;               // range of code values (bias subtracted)
   double scale, zero, min;     // as stored
   unsigned entries;            // of a codebook, else 0
+  bool has_zero;               // some code's value is 0
 } quantizer;
 
 static void quantizer_init(quantizer *q, const ir_encoding *e) {
@@ -226,11 +227,13 @@ static void quantizer_init(quantizer *q, const ir_encoding *e) {
     for (unsigned i = 0; i < 1u << c->bits; i++) {
       double v = ir_field_value(c, i);
       if (!isfinite(v)) continue;
+      q->has_zero |= v == 0;
       q->lo = fmin(q->lo, v);
       q->hi = fmax(q->hi, v);
     }
   } else {
     bool is_signed = ir_is_signed(c->type);
+    q->has_zero = true;
     q->lo = (is_signed ? -ldexp(1, c->bits - 1) : 0) - c->bias;
     q->hi = ldexp(1, c->bits - is_signed) - 1 - c->bias;
   }
@@ -265,7 +268,11 @@ static bool quantizer_fit(quantizer *q, float mn, float mx) {
     scale = mn == mx ? 1 : fmaxf(mx - mn, 1e-5f) / (float)(q->hi - q->lo);
   } else if (formula == IR_FORMULA_SCALED) {
     double top = q->hi > 0 ? q->hi : -q->lo;
-    scale = mn == 0 && mx == 0 ? 1 : fmaxf(-mn, mx) / (float)top;
+    if (mn == 0 && mx == 0) {   // nothing but zeros: a codebook without 0 needs scale 0
+      q->scale = q->has_zero;
+      return true;
+    }
+    scale = fmaxf(-mn, mx) / (float)top;
   } else {
     scale = mn == mx ? 1 : (double)((mx - mn) / (float)(q->hi - q->lo));
   }
