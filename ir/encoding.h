@@ -240,7 +240,7 @@ typedef struct ir_decoder {
   uint64_t *raw, *codes;   // of the row read last: any field's elements, the codes
   double *scale, *min;     // of the row read last, by group: products of tiers, as the formula adds it (zeros: the zero)
   int64_t group, groups;   // group: ir_bound_group()
-  double *lut;             // value of every code of up to 16 bits
+  double *lut;             // value of every code; NULL for wide and small plain tensors
 } ir_decoder;
 void ir_decoder_init(ir_decoder *r, const ir_bound *b, const void *const *planes);
 void ir_decoder_deinit(ir_decoder *r);

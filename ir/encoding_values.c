@@ -94,7 +94,8 @@ void ir_decoder_init(ir_decoder *r, const ir_bound *b, const void *const *planes
   r->scale = must(malloc((size_t)(r->groups + 1) * sizeof *r->scale));
   r->min = must(malloc((size_t)(r->groups + 1) * sizeof *r->min));
   const ir_field *code = &e->field[0];
-  if (code->bits <= 16) {
+  // 2^16 entries must pay: a small plain tensor goes without.
+  if (code->bits <= 8 || (code->bits <= 16 && (e->formula != IR_FORMULA_PLAIN || b->rows >= 65536 / (b->k + 1)))) {
     r->lut = must(malloc(sizeof(double) << code->bits));
     for (uint64_t c = 0; c < UINT64_C(1) << code->bits; c++) r->lut[c] = ir_field_value(code, c);
   }

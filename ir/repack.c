@@ -157,7 +157,7 @@ typedef struct repacker {
   bool within_byte;
   uint64_t *raw;         // elements of a row
   double *values;        // of a row (VALUE)
-  uint64_t *lut;         // converted codes, for fields of up to 16 bits
+  uint64_t *lut;         // converted codes; NULL: element by element
   uint8_t *unfit;        // which of them do not fit; NULL when all do
 } repacker;
 
@@ -232,7 +232,7 @@ static ts_status repack_field(repacker *p, uint8_t *out) {
   const ir_field *f = &p->w->encoding->field[field];
   const ir_view *v = &p->w->bound.view[field];
   bool same = ir_is_float(f->type) && f->type == p->r->as;
-  if (!same && f->bits <= 16) {
+  if (!same && (f->bits <= 8 || (f->bits <= 16 && v->rows >= 65536 / (v->cols + 1)))) {   // the table must pay
     p->lut = malloc(sizeof *p->lut << f->bits);
     if (!p->lut) return TS_OUT_OF_MEMORY;
     for (uint64_t c = 0; c < UINT64_C(1) << f->bits; c++)
