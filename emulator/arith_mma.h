@@ -24,14 +24,19 @@ typedef struct emu_mma_desc {
   uint16_t k;
   emu_type dtype, atype, btype, ctype;
   emu_mma_op op;
-  uint8_t regs_a, regs_b, regs_c, regs_d;                  // registers per lane (f64: 64-bit registers)
   uint16_t min_sm;                                         // first target with the instruction
 } emu_mma_desc;
 
 // NULL when there is none. mma.sync takes row.col, except f16 m8n8k4, whose layouts go to emu_mma.
 const emu_mma_desc *emu_mma_find(bool wmma, unsigned m, unsigned n, unsigned k, emu_type d, emu_type a, emu_type b, emu_type c,
                                  emu_mma_op op);
+// Registers per lane of A, B, and of C or D (`t`: ctype or dtype; f64: 64-bit registers). At most EMU_MMA_MAX_REGS.
+unsigned emu_mma_registers(const emu_mma_desc *desc, emu_operand which, emu_type t);
 const emu_mma_desc *emu_mma_table(size_t *count);         // every entry, for listings and tests
+
+// Element i of a lane in mma m8n8k4 f16 (0..3 of A and B, 0..7 of C; wide: f32). It is four independent products, one per lanes
+// {4p..4p+3, 16+4p..16+4p+3}: rows of A and C and columns of B carry 8p.
+void emu_quad_pair_coord(emu_operand which, emu_layout layout, bool wide, unsigned lane, unsigned i, unsigned *row, unsigned *col);
 
 // d = a*b + c. flags: EMU_SATFINITE (integers), 0. la, lb matter for f16 mma m8n8k4 only (else EMU_ROW, EMU_COL).
 void emu_mma(const emu_mma_desc *desc, emu_gen gen, uint32_t flags, emu_layout la, emu_layout lb, void *const *d,
@@ -50,10 +55,6 @@ const emu_mma_desc *emu_wmma_fragment(unsigned m, unsigned n, unsigned k, emu_op
 // holds the two elements at (row, 2*(lane%4)) without .trans.  For half h of the register: which row (0..7) and 16-bit column
 // (0..7) of matrix i it is.
 void emu_ldmatrix_coord(bool trans, unsigned lane, unsigned h, unsigned *row, unsigned *col);
-// ldmatrix .m16n16.b8 (.trans, x1 x2: two registers per matrix, 16 row addresses) and stmatrix .m16n8.b8 (.trans): byte e of
-// register r of `lane` comes from this row and byte column of the matrix.
-void emu_ldmatrix_b8_coord(unsigned lane, unsigned r, unsigned e, unsigned *row, unsigned *col);
-void emu_stmatrix_b8_coord(unsigned lane, unsigned e, unsigned *row, unsigned *col);
 // movmatrix.sync.aligned.m8n8.trans.b16
 void emu_movmatrix_row(uint32_t *d, const uint32_t *a);
 

@@ -1,0 +1,391 @@
+// Matrix instructions: golden bits per generation, fragment maps against plain matrix products, the semantics of fused sums.
+#include <check.h>
+#include <math.h>
+
+#include "arith_golden.h"
+#include "emulator/arith_mma.h"
+
+#define MAX_K 256
+
+static uint64_t state = 0x9E3779B97F4A7C15u;
+static uint32_t rnd(void) {
+  state = state * 6364136223846793005u + 1442695040888963407u;
+  return (uint32_t)(state >> 32);
+}
+
+typedef struct warp {
+  uint64_t a[16][32], b[16][32], c[16][32], d[16][32];   // f64 rows, or words in the first half of each
+} warp;
+static uint32_t *word_row(uint64_t (*rows)[32], unsigned r) { return (uint32_t *)(void *)rows[r]; }
+
+static void put(const emu_mma_desc *desc, emu_operand which, emu_type t, uint64_t (*rows)[32], unsigned m_cols, const uint64_t *m) {
+  unsigned bits = emu_type_bits(t), per = emu_frag_elements(desc, which, t);
+  for (unsigned r = 0; r < emu_mma_registers(desc, which, t); r++)
+    for (unsigned lane = 0; lane < 32; lane++) {
+      uint64_t v = 0;
+      for (unsigned e = 0; e < per; e++) {
+        unsigned row, col;
+        emu_frag_coord(desc, which, t, lane, r, e, &row, &col);
+        v |= m[row * m_cols + col] << (e * bits);
+      }
+      if (bits == 64) rows[r][lane] = v;
+      else word_row(rows, r)[lane] = (uint32_t)v;
+    }
+}
+static void get(const emu_mma_desc *desc, emu_type t, uint64_t (*rows)[32], unsigned m_cols, uint64_t *m) {
+  unsigned bits = emu_type_bits(t), per = emu_frag_elements(desc, EMU_FRAG_C, t);
+  for (unsigned r = 0; r < emu_mma_registers(desc, EMU_FRAG_C, t); r++)
+    for (unsigned lane = 0; lane < 32; lane++)
+      for (unsigned e = 0; e < per; e++) {
+        unsigned row, col;
+        emu_frag_coord(desc, EMU_FRAG_C, t, lane, r, e, &row, &col);
+        uint64_t v = bits == 64 ? rows[r][lane] : word_row(rows, r)[lane];
+        m[row * m_cols + col] = v >> (e * bits) & (bits == 64 ? UINT64_MAX : ((uint64_t)1 << bits) - 1);
+      }
+}
+
+// d = a*b + c through the registers of a warp; in place when asked.
+static void multiply(const emu_mma_desc *desc, emu_gen gen, uint32_t flags, bool in_place, const uint64_t *a, const uint64_t *b,
+                     const uint64_t *c, uint64_t *d) {
+  warp w;
+  memset(&w, 0xA5, sizeof w);
+  unsigned m = desc->m, n = desc->n, k = desc->k;
+  (void)m;
+  put(desc, EMU_FRAG_A, desc->atype, w.a, k, a);
+  put(desc, EMU_FRAG_B, desc->btype, w.b, n, b);
+  put(desc, EMU_FRAG_C, desc->ctype, w.c, n, c);
+  const void *pa[16], *pb[16], *pc[16];
+  void *pd[16];
+  for (int i = 0; i < 16; i++) {
+    pa[i] = w.a[i];
+    pb[i] = w.b[i];
+    pc[i] = w.c[i];
+    pd[i] = in_place ? w.c[i] : w.d[i];
+  }
+  emu_mma(desc, gen, flags, EMU_ROW, EMU_COL, pd, pa, pb, pc);
+  get(desc, desc->dtype, in_place ? w.c : w.d, n, d);
+}
+
+START_TEST(golden_bits) {
+  golden g = golden_open("mma_golden.safetensors");
+  if (!g.bytes) return;
+  static const struct { const char *name; emu_gen gen; } gens[] = {
+      {"Turing", EMU_TURING}, {"Ampere", EMU_AMPERE}, {"Hopper", EMU_HOPPER}};
+  size_t count;
+  const emu_mma_desc *table = emu_mma_table(&count);
+  unsigned cases = 0;
+  for (size_t t = 0; t < count; t++)
+    for (size_t q = 0; q < 3; q++)
+      for (unsigned number = 0; number < 4; number++) {
+        const emu_mma_desc *e = &table[t];
+        char key[4][128];
+        const uint32_t *x[4];
+        for (int o = 0; o < 4; o++) {
+          snprintf(key[o], sizeof key[o], "%s.m%un%uk%u.%s.%s.%s.%s.case%u.%c", gens[q].name, e->m, e->n, e->k, emu_type_name(e->dtype),
+                   emu_type_name(e->atype), emu_type_name(e->btype), emu_type_name(e->ctype), number, "abcd"[o]);
+          x[o] = golden_find(&g, key[o]);
+        }
+        if (!x[0] || e->wmma) continue;
+        uint64_t m[4][512], d[512];
+        unsigned sizes[4] = {e->m * e->k, e->k * e->n, e->m * e->n, e->m * e->n};
+        for (int o = 0; o < 4; o++)
+          for (unsigned i = 0; i < sizes[o]; i++) {
+            m[o][i] = x[o][i];
+            emu_type et = o == 0 ? e->atype : o == 1 ? e->btype : o == 2 ? e->ctype : e->dtype;
+            if (emu_type_bits(et) == 16) m[o][i] &= 0xFFFF;
+          }
+        multiply(e, gens[q].gen, 0, number & 1, m[0], m[1], m[2], d);
+        for (unsigned i = 0; i < sizes[3]; i++)
+          ck_assert_msg(d[i] == m[3][i], "%s element %u: %08x, expected %08x", key[3], i, (unsigned)d[i], (unsigned)m[3][i]);
+        cases++;
+      }
+  free(g.bytes);
+  printf("golden cases: %u\n", cases);
+  ck_assert_uint_eq(cases, 56);
+}
+END_TEST
+
+// Values small enough that every sum is exact in every type: all maps and types against a plain product.
+static double decode(emu_type t, uint64_t v) {
+  switch (t) {
+    case EMU_S8: return (int8_t)v;
+    case EMU_S4: return v >= 8 ? (double)v - 16 : (double)v;
+    case EMU_U8: case EMU_U4: case EMU_B1: return (double)v;
+    case EMU_S32: return (int32_t)(uint32_t)v;
+    case EMU_F64: { double d; memcpy(&d, &v, 8); return d; }
+    case EMU_F32: case EMU_TF32: { float f; uint32_t w = (uint32_t)v; memcpy(&f, &w, 4); return f; }
+    case EMU_BF16: { float f; uint32_t w = (uint32_t)v << 16; memcpy(&f, &w, 4); return f; }
+    default: break;
+  }
+  int frac = t == EMU_F16 ? 10 : t == EMU_E4M3 ? 3 : 2, bias = t == EMU_E4M3 ? 7 : 15, exps = t == EMU_E4M3 ? 4 : 5;
+  int e = (int)(v >> frac) & ((1 << exps) - 1), f = (int)v & ((1 << frac) - 1);
+  double r = e ? ldexp(f + (1 << frac), e - bias - frac) : ldexp(f, 1 - bias - frac);
+  return v >> (frac + exps) & 1 ? -r : r;
+}
+// The pattern of a small integer: found by search, so it depends on decode alone.
+static uint64_t encode(emu_type t, double value) {
+  uint64_t bits;
+  uint32_t w;
+  float f = (float)value;
+  memcpy(&bits, &value, 8);
+  memcpy(&w, &f, 4);
+  switch (t) {
+    case EMU_F64: return bits;
+    case EMU_F32: case EMU_TF32: return w;
+    case EMU_BF16: return w >> 16;
+    case EMU_S32: return (uint32_t)(int32_t)value;
+    default: break;
+  }
+  static struct { double value; uint64_t bits; bool known; } cache[EMU_TYPE_COUNT][64];
+  int slot = (int)value & 63;
+  if (cache[t][slot].known && cache[t][slot].value == value) return cache[t][slot].bits;
+  for (uint64_t v = 0; v < (uint64_t)1 << emu_type_bits(t); v++)
+    if (decode(t, v) == value) {
+      cache[t][slot].value = value;
+      cache[t][slot].known = true;
+      return cache[t][slot].bits = v;
+    }
+  ck_abort_msg("no pattern");
+}
+static double small(emu_type t) {
+  switch (t) {
+    case EMU_B1: return rnd() & 1;
+    case EMU_U8: return rnd() & 255;
+    case EMU_U4: return rnd() & 15;
+    case EMU_S8: return (int)(rnd() & 255) - 128;
+    case EMU_S4: return (int)(rnd() & 15) - 8;
+    default: return (int)(rnd() % 9) - 4;
+  }
+}
+
+START_TEST(plain_products) {
+  size_t count;
+  const emu_mma_desc *table = emu_mma_table(&count);
+  for (size_t t = 0; t < count; t++) {
+    const emu_mma_desc *e = &table[t];
+    if (!e->wmma && e->m == 8 && e->k == 4 && e->atype == EMU_F16) continue;   // four products: below
+    for (int gen = EMU_VOLTA; gen < EMU_GEN_COUNT; gen++) {
+      bool fp8 = e->atype == EMU_E4M3 || e->atype == EMU_E5M2;
+      if (fp8 && gen < EMU_ADA) continue;
+      static uint64_t a[32 * MAX_K], b[32 * MAX_K], c[1024], d[1024];
+      static double fa[32 * MAX_K], fb[32 * MAX_K];
+      for (unsigned i = 0; i < e->m * e->k; i++) a[i] = encode(e->atype, fa[i] = small(e->atype));
+      for (unsigned i = 0; i < e->k * e->n; i++) b[i] = encode(e->btype, fb[i] = small(e->btype));
+      for (unsigned i = 0; i < e->m * e->n; i++) c[i] = encode(e->ctype, (int)(rnd() % 17) - 8);
+      multiply(e, (emu_gen)gen, 0, gen & 1, a, b, c, d);
+      for (unsigned i = 0; i < e->m; i++)
+        for (unsigned j = 0; j < e->n; j++) {
+          double sum = decode(e->ctype, c[i * e->n + j]);
+          for (unsigned k = 0; k < e->k; k++) {
+            double x = fa[i * e->k + k], y = fb[k * e->n + j];
+            sum += e->op == EMU_MMA_XOR_POPC ? x != y : x * y;
+          }
+          double got = decode(e->dtype, d[i * e->n + j]);
+          ck_assert_msg(got == sum, "%s m%un%uk%u %s.%s.%s gen %d (%u,%u): %g, expected %g", e->wmma ? "wmma" : "mma", e->m, e->n, e->k,
+                        emu_type_name(e->dtype), emu_type_name(e->atype), emu_type_name(e->btype), gen, i, j, got, sum);
+        }
+    }
+  }
+}
+END_TEST
+
+// Every fragment map covers its matrix, each element equally often.
+START_TEST(maps_cover) {
+  size_t count;
+  const emu_mma_desc *table = emu_mma_table(&count);
+  for (size_t t = 0; t < count; t++)
+    for (int which = EMU_FRAG_A; which <= EMU_FRAG_C; which++) {
+      const emu_mma_desc *e = &table[t];
+      emu_type type = which == EMU_FRAG_A ? e->atype : which == EMU_FRAG_B ? e->btype : e->ctype;
+      bool quads = !e->wmma && e->m == 8 && e->k == 4 && e->atype == EMU_F16;
+      unsigned rows = which == EMU_FRAG_B ? e->k : quads ? 32 : e->m, cols = which == EMU_FRAG_A ? e->k : e->n;
+      if (quads && which == EMU_FRAG_B) cols = 32;
+      static unsigned hits[256 * 32];
+      memset(hits, 0, sizeof hits);
+      unsigned total = 0;
+      for (unsigned r = 0; r < emu_mma_registers(e, (emu_operand)which, type); r++)
+        for (unsigned lane = 0; lane < 32; lane++)
+          for (unsigned x = 0; x < emu_frag_elements(e, (emu_operand)which, type); x++) {
+            unsigned row, col;
+            emu_frag_coord(e, (emu_operand)which, type, lane, r, x, &row, &col);
+            ck_assert_uint_lt(row, rows);
+            ck_assert_uint_lt(col, cols);
+            hits[row * cols + col]++;
+            total++;
+          }
+      for (unsigned i = 0; i < rows * cols; i++) ck_assert_uint_eq(hits[i], total / (rows * cols));
+      ck_assert_uint_le(emu_mma_registers(e, (emu_operand)which, type), EMU_MMA_MAX_REGS);
+    }
+}
+END_TEST
+
+// Fragment positions quoted from the PTX ISA's figures, so that the maps are not only consistent with themselves.
+START_TEST(maps_of_the_isa) {
+  unsigned row, col;
+  const emu_mma_desc *e = emu_mma_find(false, 16, 8, 16, EMU_F32, EMU_F16, EMU_F16, EMU_F32, EMU_MMA_MULADD);
+  emu_frag_coord(e, EMU_FRAG_A, EMU_F16, 5, 1, 1, &row, &col);       // a3 of lane 5: row 5/4 + 8, col (5%4)*2 + 1
+  ck_assert(row == 9 && col == 3);
+  emu_frag_coord(e, EMU_FRAG_A, EMU_F16, 31, 2, 0, &row, &col);      // a4 of lane 31: row 7, col 6 + 8
+  ck_assert(row == 7 && col == 14);
+  emu_frag_coord(e, EMU_FRAG_B, EMU_F16, 6, 1, 0, &row, &col);       // b2 of lane 6: row (6%4)*2 + 8, col 1
+  ck_assert(row == 12 && col == 1);
+  emu_frag_coord(e, EMU_FRAG_C, EMU_F32, 7, 3, 0, &row, &col);       // c3 of lane 7: row 1 + 8, col 3*2 + 1
+  ck_assert(row == 9 && col == 7);
+  e = emu_mma_find(false, 16, 8, 32, EMU_S32, EMU_S8, EMU_S8, EMU_S32, EMU_MMA_MULADD);
+  emu_frag_coord(e, EMU_FRAG_A, EMU_S8, 9, 3, 2, &row, &col);        // a14 of lane 9: row 2 + 8, col (9%4)*4 + 2 + 16
+  ck_assert(row == 10 && col == 22);
+  emu_frag_coord(e, EMU_FRAG_B, EMU_S8, 9, 1, 3, &row, &col);        // b7 of lane 9: row 4 + 3 + 16, col 2
+  ck_assert(row == 23 && col == 2);
+  e = emu_mma_find(false, 16, 8, 64, EMU_S32, EMU_S4, EMU_S4, EMU_S32, EMU_MMA_MULADD);
+  emu_frag_coord(e, EMU_FRAG_A, EMU_S4, 1, 2, 7, &row, &col);        // a23 of lane 1: row 0, col 8 + 7 + 32
+  ck_assert(row == 0 && col == 47);
+  e = emu_mma_find(false, 16, 8, 8, EMU_F32, EMU_TF32, EMU_TF32, EMU_F32, EMU_MMA_MULADD);
+  emu_frag_coord(e, EMU_FRAG_A, EMU_TF32, 13, 3, 0, &row, &col);     // a3 of lane 13: row 3 + 8, col 1 + 4
+  ck_assert(row == 11 && col == 5);
+  e = emu_mma_find(false, 8, 8, 4, EMU_F64, EMU_F64, EMU_F64, EMU_F64, EMU_MMA_MULADD);
+  emu_frag_coord(e, EMU_FRAG_C, EMU_F64, 6, 1, 0, &row, &col);
+  ck_assert(row == 1 && col == 5);
+  emu_quad_pair_coord(EMU_FRAG_C, EMU_ROW, true, 22, 5, &row, &col); // lane 22: product 1; row (0) + (5&2) + 4, col 4 + 2 + 1
+  ck_assert(row == 8 + 4 && col == 7);
+}
+END_TEST
+
+START_TEST(quad_pairs) {
+  for (int la = 0; la < 2; la++)
+    for (int lb = 0; lb < 2; lb++)
+      for (int wide = 0; wide < 2; wide++) {
+        emu_type acc = wide ? EMU_F32 : EMU_F16;
+        const emu_mma_desc *e = emu_mma_find(false, 8, 8, 4, acc, EMU_F16, EMU_F16, acc, EMU_MMA_MULADD);
+        double a[32][4], b[4][32], c[32][8];
+        uint32_t ra[2][32] = {{0}}, rb[2][32] = {{0}}, rc[8][32] = {{0}}, rd[8][32];
+        unsigned row, col;
+        for (unsigned lane = 0; lane < 32; lane++) {
+          for (unsigned i = 0; i < 4; i++) {
+            emu_quad_pair_coord(EMU_FRAG_A, (emu_layout)la, false, lane, i, &row, &col);
+            ra[i / 2][lane] |= (uint32_t)encode(EMU_F16, a[row][col] = small(EMU_F16)) << (16 * (i & 1));
+            emu_quad_pair_coord(EMU_FRAG_B, (emu_layout)lb, false, lane, i, &row, &col);
+            rb[i / 2][lane] |= (uint32_t)encode(EMU_F16, b[row][col] = small(EMU_F16)) << (16 * (i & 1));
+          }
+          for (unsigned i = 0; i < 8; i++) {
+            emu_quad_pair_coord(EMU_FRAG_C, EMU_ROW, wide, lane, i, &row, &col);
+            uint32_t v = (uint32_t)encode(acc, c[row][col] = small(acc));
+            rc[wide ? i : i / 2][lane] |= wide ? v : v << (16 * (i & 1));
+          }
+        }
+        const void *pa[] = {ra[0], ra[1]}, *pb[] = {rb[0], rb[1]}, *pc[8];
+        void *pd[8];
+        for (int i = 0; i < 8; i++) { pc[i] = rc[i]; pd[i] = rd[i]; }
+        emu_mma(e, EMU_VOLTA, 0, (emu_layout)la, (emu_layout)lb, pd, pa, pb, pc);
+        for (unsigned lane = 0; lane < 32; lane++)
+          for (unsigned i = 0; i < 8; i++) {
+            emu_quad_pair_coord(EMU_FRAG_C, EMU_ROW, wide, lane, i, &row, &col);
+            double sum = c[row][col];
+            for (unsigned k = 0; k < 4; k++) sum += a[row][k] * b[k][row / 8 * 8 + col];
+            uint32_t v = wide ? rd[i][lane] : rd[i / 2][lane] >> (16 * (i & 1)) & 0xFFFF;
+            ck_assert_double_eq(decode(acc, v), sum);
+          }
+      }
+}
+END_TEST
+
+// One output element of m16n8k16 f16 -> f32 with the given products in row 0, column 0.
+static uint32_t one_sum(emu_gen gen, const double *x, const double *y, unsigned n, uint32_t c) {
+  const emu_mma_desc *e = emu_mma_find(false, 16, 8, 16, EMU_F32, EMU_F16, EMU_F16, EMU_F32, EMU_MMA_MULADD);
+  uint64_t a[256] = {0}, b[128] = {0}, cc[128] = {0}, d[128];
+  for (unsigned k = 0; k < n; k++) {
+    a[k] = encode(EMU_F16, x[k]);
+    b[k * 8] = encode(EMU_F16, y[k]);
+  }
+  cc[0] = c;
+  multiply(e, gen, 0, false, a, b, cc, d);
+  return (uint32_t)d[0];
+}
+START_TEST(fused_sums) {
+  // 1 + 2^-24 + 2^-24: a chain of roundings to nearest would lose both; 24 bits below the largest keep them, 23 do not.
+  double x[16] = {1, 0x1p-12, 0x1p-12}, y[16] = {1, 0x1p-12, 0x1p-12};
+  ck_assert_uint_eq(one_sum(EMU_AMPERE, x, y, 3, 0), 0x3F800001);
+  ck_assert_uint_eq(one_sum(EMU_HOPPER, x, y, 3, 0), 0x3F800001);
+  // Four terms of 2^-25: kept only with F = 25.
+  double u[16] = {1, 0x1p-12, 0x1p-12, 0x1p-12, 0x1p-12}, v[16] = {1, 0x1p-13, 0x1p-13, 0x1p-13, 0x1p-13};
+  ck_assert_uint_eq(one_sum(EMU_AMPERE, u, v, 5, 0), 0x3F800000);
+  ck_assert_uint_eq(one_sum(EMU_HOPPER, u, v, 5, 0), 0x3F800001);
+  // Truncation, not rounding, and toward zero on both sides.
+  double p[16] = {1, 0x1p-12, 0x1p-12, 0x1p-12}, q[16] = {1, 0x1p-12, 0x1p-12, 0x1p-12};
+  ck_assert_uint_eq(one_sum(EMU_AMPERE, p, q, 4, 0), 0x3F800001);
+  for (int i = 0; i < 4; i++) p[i] = -p[i];
+  ck_assert_uint_eq(one_sum(EMU_AMPERE, p, q, 4, 0), 0xBF800001);
+  // The split: on Ampere the first eight are summed and truncated before the second eight are added.
+  double s[16] = {[0] = 1, [1] = 0x1p-12, [9] = 0x1p-12}, w[16] = {[0] = 1, [1] = 0x1p-12, [9] = 0x1p-12};
+  ck_assert_uint_eq(one_sum(EMU_AMPERE, s, w, 10, 0), 0x3F800000);
+  ck_assert_uint_eq(one_sum(EMU_HOPPER, s, w, 10, 0), 0x3F800001);
+  // Infinities and NaNs, signed zero, subnormal and overflowing results.
+  double one[16] = {1}, zero[16] = {0};
+  ck_assert_uint_eq(one_sum(EMU_AMPERE, one, one, 1, 0x7F800000), 0x7F800000);
+  ck_assert_uint_eq(one_sum(EMU_HOPPER, one, one, 1, 0xFF800001), 0x7FFFFFFF);
+  ck_assert_uint_eq(one_sum(EMU_HOPPER, zero, zero, 1, 0x80000000), 0);
+  ck_assert_uint_eq(one_sum(EMU_HOPPER, zero, zero, 1, 0x80000005), 0x80000005);
+  ck_assert_uint_eq(one_sum(EMU_AMPERE, zero, zero, 1, 0x7F7FFFFF), 0x7F7FFFFF);
+  const emu_mma_desc *e = emu_mma_find(false, 16, 8, 16, EMU_F32, EMU_BF16, EMU_BF16, EMU_F32, EMU_MMA_MULADD);
+  uint64_t a[256] = {0}, b[128] = {0}, c[128] = {0}, d[128];
+  a[0] = 0x7F00;  // 2^127
+  b[0] = 0x4000;  // 2
+  b[1] = 0xC000;
+  b[2] = 0x7F80;
+  a[16] = 0;
+  multiply(e, EMU_HOPPER, 0, false, a, b, c, d);
+  ck_assert_uint_eq(d[0], 0x7F800000);
+  ck_assert_uint_eq(d[1], 0xFF800000);
+  ck_assert_uint_eq(d[2], 0x7F800000);
+  ck_assert_uint_eq(d[8 + 2], 0x7FFFFFFF);   // 0 * inf
+}
+END_TEST
+
+START_TEST(integer_saturation) {
+  const emu_mma_desc *e = emu_mma_find(false, 16, 8, 32, EMU_S32, EMU_U8, EMU_S8, EMU_S32, EMU_MMA_MULADD);
+  uint64_t a[512], b[256], c[128], d[128];
+  for (int i = 0; i < 512; i++) a[i] = 255;
+  for (int i = 0; i < 256; i++) b[i] = i & 1 ? 127 : 0x80;
+  for (int i = 0; i < 128; i++) c[i] = i & 1 ? 0x7FFFFFFF : 0x80000000u;
+  multiply(e, EMU_AMPERE, EMU_SATFINITE, false, a, b, c, d);
+  for (int i = 0; i < 128; i++) ck_assert_uint_eq(d[i], i & 1 ? 0x7FFFFFFF : 0x80000000u);
+  multiply(e, EMU_AMPERE, 0, true, a, b, c, d);
+  for (int i = 0; i < 128; i++)
+    ck_assert_uint_eq(d[i], i & 1 ? 0x7FFFFFFFu + 32 * 255 * 127 : (uint32_t)(0x80000000u - 32u * 255 * 128));
+}
+END_TEST
+
+START_TEST(transposes) {
+  uint32_t a[32], d[32];
+  for (unsigned i = 0; i < 32; i++) a[i] = (2 * i) | (2 * i + 1) << 16;   // element (r, c) holds 8r + c
+  emu_movmatrix_row(d, a);
+  for (unsigned lane = 0; lane < 32; lane++)
+    for (unsigned h = 0; h < 2; h++) {
+      unsigned row = lane / 4, col = lane % 4 * 2 + h;
+      ck_assert_uint_eq(d[lane] >> (16 * h) & 0xFFFF, 8 * col + row);
+    }
+  unsigned row, col;
+  emu_ldmatrix_coord(false, 14, 1, &row, &col);
+  ck_assert(row == 3 && col == 5);
+  emu_ldmatrix_coord(true, 14, 1, &row, &col);
+  ck_assert(row == 5 && col == 3);
+}
+END_TEST
+
+int main(void) {
+  Suite *suite = suite_create("arith_mma");
+  TCase *t = tcase_create("mma");
+  tcase_add_test(t, golden_bits);
+  tcase_add_test(t, plain_products);
+  tcase_add_test(t, maps_cover);
+  tcase_add_test(t, maps_of_the_isa);
+  tcase_add_test(t, quad_pairs);
+  tcase_add_test(t, fused_sums);
+  tcase_add_test(t, integer_saturation);
+  tcase_add_test(t, transposes);
+  suite_add_tcase(suite, t);
+  SRunner *runner = srunner_create(suite);
+  srunner_run_all(runner, CK_NORMAL);
+  int failed = srunner_ntests_failed(runner);
+  srunner_free(runner);
+  return failed != 0;
+}
