@@ -152,6 +152,14 @@ ts_status emit_attend(lowering *L, uint32_t g) {
   ir_value *acc[3];
   TS_TRY(attend_update(&e, &x, op, &acc[0], &acc[1], &acc[2]));
   ir_yield(&e.b, 3, acc);
+  // One softacc sees all keys, so what init gives is only the state of a row without any.
+  ir_value *start[3];
+  e.b.region = part->init;
+  for (int i = 0; i < 3; i++) {
+    start[i] = ir_full(&e.b, ir_const_real(&e.b, IR_f32, i == 0 ? -INFINITY : 0), acc[i]->type);
+    ir_region_param(m, part->update, acc[i]->type, NULL);
+  }
+  ir_yield(&e.b, 3, start);
   e.b.region = part->finish;
   ir_value *in[3];
   for (int i = 0; i < 3; i++) in[i] = ir_region_param(m, part->finish, acc[i]->type, NULL);

@@ -97,8 +97,8 @@ static ts_status lower_function(lowering *L) {
     ts_map_put(&L->numbers, ts_key(op), (void *)(uintptr_t)L->ops.count);
   }
   for (size_t i = 0; i < f->inputs.count; i++) {
-    ir_value *v = f->inputs.data[i];
-    L->pf->buffers.data[lower_buffer_of(L, v)].kind = PLAN_INPUT;
+    uint32_t b = lower_buffer_of(L, f->inputs.data[i]);
+    L->pf->buffers.data[b].kind = PLAN_INPUT;
   }
   TS_TRY(lower_group(L));
   const ir_op *ret = f->body->last;
