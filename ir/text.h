@@ -30,6 +30,11 @@ bool ir_text_takes_fn(ir_opcode op);
 // Would the parser give a bare value of this kind to this attribute? (The first declared one of a fitting kind gets it.)
 bool ir_text_bare_attr(ir_opcode op, ts_sym name, ir_attr_kind kind);
 
+// A formula of `decode` and `encode` by name: that of the encoding table (plain, scaled, zero, min, sub) or its text without blanks
+// ("code*scale"). The ir_formula, or -1.
+int ir_text_formula(ts_sym name);
+unsigned ir_text_formula_operands(int formula);   // of decode: codes, scale, zero or min
+
 const char *ir_text_encoding_name(const ir_encoding *e);
 void ir_text_weight(const ir_module *m, const ir_weight *w, ts_text *out);
 

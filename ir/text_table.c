@@ -4,6 +4,8 @@
 #include "ir/doc.h"
 #include "ir/weights.h"
 
+#include <strings.h>
+
 bool ir_text_find_attr(ir_opcode op, ts_str name, ir_text_attr *out) {
   for (const char *row = ir_op_get(op)->attrs; ir_text_declared(&row, out);)
     if (ts_str_eq(out->name, name)) return true;
@@ -26,6 +28,24 @@ bool ir_text_bare_attr(ir_opcode op, ts_sym name, ir_attr_kind kind) {
     if (a.kind == kind) return ts_str_is(a.name, name);
   return false;
 }
+
+int ir_text_formula(ts_sym name) {
+  static const char *const ids[] = {
+#define IR_FORMULA(id, text) #id,
+#include "ir/encodings.def"
+#undef IR_FORMULA
+  };
+  for (int i = 0; i < IR_FORMULA_COUNT; i++) {
+    if (strcasecmp(ids[i], name) == 0) return i;
+    const char *text = ir_formula_text((ir_formula)i), *n = name;
+    for (; *text && *n; text++)
+      if (*text != ' ' && *text != *n++) break;
+    if (!*text && !*n) return i;
+  }
+  return -1;
+}
+
+unsigned ir_text_formula_operands(int formula) { return formula == IR_FORMULA_PLAIN ? 1 : formula == IR_FORMULA_SCALED ? 2 : 3; }
 
 const char *ir_text_encoding_name(const ir_encoding *e) { return e->name; }
 

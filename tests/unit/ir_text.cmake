@@ -1,1 +1,2 @@
 tessera_unit_test(ir_text_test SOURCES ir_text_test.c LIBS tessera_ir)
+tessera_unit_test(ir_verify_test SOURCES ir_verify_test.c LIBS tessera_ir)
