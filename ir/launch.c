@@ -368,8 +368,8 @@ static void check_dims_known(checker *c) {
   char *known = calloc(p->dims.count + 1, 1);
   if (!known) return;
   uint32_t rows = IR_LNONE;
-  for (size_t i = 0; i < f->values.count; i++)
-    for (uint32_t r = 0; r < f->values.data[i].rank && r < IR_LAUNCH_RANK; r++) {
+  for (size_t i = 0; i < f->values.count; i++)   // an encoded value has a size in bytes, no shape
+    for (uint32_t r = 0; !f->values.data[i].encoding && r < f->values.data[i].rank && r < IR_LAUNCH_RANK; r++) {
       ir_lexpr e = f->values.data[i].shape[r];
       if (expr_ok(c, e) && f->nodes.data[e].op == IR_L_dim && f->nodes.data[e].a < p->dims.count) known[f->nodes.data[e].a] = 1;
     }
@@ -402,7 +402,7 @@ static void check_dims_known(checker *c) {
 #undef ROWS_ARE
   for (size_t i = 0; i < f->nodes.count; i++)
     if (f->nodes.data[i].op == IR_L_dim && f->nodes.data[i].a < p->dims.count && !known[f->nodes.data[i].a])
-      fail(c, f->loc, "dim @%s is no extent of any value, so a call cannot know it", p->dims.data[f->nodes.data[i].a].name);
+      fail(c, f->loc, "dim @%s is no extent of any plain value, so a call cannot know it", p->dims.data[f->nodes.data[i].a].name);
   free(known);
 }
 

@@ -97,8 +97,8 @@ typedef struct ir_lvalue {
   ir_dtype type;
   ts_sym encoding;     // NULL: plain
   uint32_t rank;
-  ir_lexpr shape[IR_LAUNCH_RANK];   // a node that is just a dim binds the dim from the bound tensor's shape
-  ir_lexpr bytes;      // storage; IR_LNONE: the plain type's
+  ir_lexpr shape[IR_LAUNCH_RANK];   // plain: a node that is just a dim binds the dim from the bound tensor's shape
+  ir_lexpr bytes;      // encoded: least size of the bound buffer, whose shape is free; IR_LNONE: any
   ts_loc loc;
 } ir_lvalue;
 

@@ -281,7 +281,7 @@ static tsr_status check_dims_known(const checker *c) {
   for (uint32_t i = 0; i < p->ragged_count; i++) known[p->ragged_dims[i]] = true;
   for (uint32_t i = 0; i < c->f->value_count; i++) {
     const tsr_prog_value *v = &p->values[c->f->value_first + i];
-    for (uint32_t r = 0; r < v->rank; r++) {
+    for (uint32_t r = 0; v->encoding == TSR_NONE && r < v->rank; r++) {   // an encoded value has a size in bytes, no shape
       const tsr_prog_node *n = &p->nodes[c->f->node_first + p->refs[v->shape + r]];
       if (n->op == TSR_NODE_dim) known[n->a] = true;
     }

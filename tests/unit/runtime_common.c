@@ -10,7 +10,7 @@
 tsr_error test_error;
 const char *const test_kernels[8] = {"add", "scale", "sum_rows", "append", "sum_state", "raise", "error_word", "scratch"};
 
-void make_begin(made *m, const char *launch_text) {
+static void begin(made *m, const char *launch_text, bool stub) {
   memset(m, 0, sizeof *m);
   ts_arena_init(&m->arena);
   ts_interner_init(&m->names, &m->arena);
@@ -22,7 +22,9 @@ void make_begin(made *m, const char *launch_text) {
     ck_abort_msg("launch text: %s", ts_text_z(&t));
   }
   ts_str image;
-  ck_assert(ts_file_read(&m->arena, TEST_IMAGE, &m->diags, &image) == TS_OK);
+  static const unsigned char returns_0[] = {'T', 'S', 'R', 'I', 1, 0, 0, 0, 12, 0, 0, 0, 0x31, 0xc0, 0xc3};   // xor eax, eax; ret
+  if (stub) image = (ts_str){(const char *)returns_0, sizeof returns_0};
+  else ck_assert(ts_file_read(&m->arena, TEST_IMAGE, &m->diags, &image) == TS_OK);
   m->artifact = cg_artifact_new(&m->arena);
   uint32_t program = cg_artifact_program(m->artifact, m->program);
   uint32_t target = cg_artifact_target(m->artifact, (cg_target){.name = "host:x86_64", .program = program});
@@ -30,6 +32,7 @@ void make_begin(made *m, const char *launch_text) {
   for (uint32_t k = 0; k < m->program->kernels.count; k++) {
     uint32_t entry = 0;
     while (entry < 8 && strcmp(test_kernels[entry], m->program->kernels.data[k]->name) != 0) entry++;
+    if (stub) entry = 0;
     ck_assert_uint_lt(entry, 8);
     cg_artifact_code(m->artifact, target, k, (cg_code){.image = number, .ptx = IR_LNONE, .entry = entry, .scratch = entry == 7 ? 4000 : 0});
   }
@@ -38,6 +41,9 @@ void make_begin(made *m, const char *launch_text) {
   ck_assert(fd >= 0);
   close(fd);
 }
+
+void make_begin(made *m, const char *launch_text) { begin(m, launch_text, false); }
+void make_begin_stub(made *m, const char *launch_text) { begin(m, launch_text, true); }
 
 void make_write(made *m) {
   ts_status s = cg_artifact_write(m->artifact, m->path, NULL, &m->diags, NULL);
