@@ -125,7 +125,7 @@ uint32_t emu_testp_row(emu_testp what, emu_type t, const void *a) {
       case EMU_INFINITE: r = v.kind == SOFT_INF; break;
       case EMU_NUMBER: r = v.kind != SOFT_NAN; break;
       case EMU_NOTANUMBER: r = v.kind == SOFT_NAN; break;
-      case EMU_NORMAL: r = v.kind == SOFT_FINITE && !subnormal; break;
+      case EMU_NORMAL: r = (v.kind == SOFT_FINITE || v.kind == SOFT_ZERO) && !subnormal; break;   // PTX counts zeros
       case EMU_SUBNORMAL: r = subnormal; break;
     }
     mask |= (uint32_t)r << i;
