@@ -1,0 +1,397 @@
+// Data races, judged from synchronisation and not from the order in which this run happened to execute.
+//
+// Every warp has a clock that advances whenever it synchronises, and a vector clock: what it knows to have happened in other
+// warps. Barriers join the clocks of those who meet; between blocks (and within, through flags) knowledge travels as the PTX
+// memory model says: a release, or a fence before a strong write, publishes at the address it writes; an acquire, or a strong
+// read before a fence, takes it. Every 4 bytes of memory have a cell with the last accesses; two accesses race when they touch
+// a common byte, one is a write, neither is known to the other, and they are not both strong (with a sufficient scope).
+#include "emulator/machine.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+enum { CELL_PAGE_SHIFT = 10, CELLS_PER_PAGE = 1 << (CELL_PAGE_SHIFT - 2), WAYS = 2 };
+enum { REC_STRONG = 1, REC_CTA = 2, REC_ATOMIC = 4 };
+
+typedef struct rec {           // an access; block 0: none, else its number + 1
+  uint32_t block, pc, clock;
+  uint16_t thread;
+  uint8_t bytes, flags;        // bytes: mask of the 4
+} rec;
+typedef struct emu_shadow_cell {
+  rec write[WAYS], read[WAYS];
+} cell;
+
+typedef struct cell_page {
+  atomic_flag lock;
+  cell cells[CELLS_PER_PAGE];
+} cell_page;
+
+typedef struct vc_entry {
+  uint32_t block;
+  uint32_t *clocks;            // by warp
+} vc_entry;
+struct emu_vc {
+  vc_entry *entries;
+  uint32_t count, capacity;
+  ts_map index;                // block + 1 → entry + 1, once there are many
+};
+typedef struct emu_vc vc;
+
+typedef struct warp_race {     // what emu_warp.vc points to
+  vc known, released, pending;
+  bool has_released, has_pending;
+} warp_race;
+
+typedef struct sync_var {
+  vc published;
+  uint64_t key;
+  struct sync_var *next;
+} sync_var;
+
+struct emu_race {
+  uint32_t warps;              // per block
+  cell_page *_Atomic *pages;   // of device memory
+  uint64_t page_count;
+  pthread_mutex_t lock;        // sync variables and spare cells
+  ts_map vars;
+  sync_var *all_vars;
+  cell *spare_cells;           // chained through the first bytes
+  uint32_t shared_cells;
+};
+
+// --- vector clocks ---------------------------------------------------------------------------------------------------------------
+static uint32_t *vc_find(const vc *v, uint32_t block) {
+  if (v->count <= 8) {
+    for (uint32_t i = 0; i < v->count; i++)
+      if (v->entries[i].block == block) return v->entries[i].clocks;
+    return NULL;
+  }
+  uintptr_t at = (uintptr_t)ts_map_get(&v->index, block + 1ull);
+  return at ? v->entries[at - 1].clocks : NULL;
+}
+
+static uint32_t *vc_get(vc *v, uint32_t block, uint32_t warps) {
+  uint32_t *found = vc_find(v, block);
+  if (found) return found;
+  if (v->count == v->capacity) {
+    v->capacity = v->capacity ? v->capacity * 2 : 4;
+    v->entries = realloc(v->entries, v->capacity * sizeof *v->entries);
+    if (!v->entries) abort();
+  }
+  found = calloc(warps, sizeof *found);
+  if (!found) abort();
+  v->entries[v->count++] = (vc_entry){block, found};
+  if (v->count == 9)
+    for (uint32_t i = 0; i < 9; i++) ts_map_put(&v->index, v->entries[i].block + 1ull, (void *)(uintptr_t)(i + 1));
+  else if (v->count > 9) ts_map_put(&v->index, block + 1ull, (void *)(uintptr_t)v->count);
+  return found;
+}
+
+static void vc_join(vc *to, const vc *from, uint32_t warps) {
+  for (uint32_t i = 0; i < from->count; i++) {
+    uint32_t *t = vc_get(to, from->entries[i].block, warps);
+    const uint32_t *f = from->entries[i].clocks;
+    for (uint32_t w = 0; w < warps; w++)
+      if (f[w] > t[w]) t[w] = f[w];
+  }
+}
+
+static void vc_clear(vc *v) {
+  for (uint32_t i = 0; i < v->count; i++) free(v->entries[i].clocks);
+  free(v->entries);
+  ts_map_deinit(&v->index);
+  *v = (vc){0};
+}
+
+// --- life ------------------------------------------------------------------------------------------------------------------------------
+struct emu_race *emu_race_create(emu_launch_state *l) {
+  struct emu_race *r = calloc(1, sizeof *r);
+  if (!r) abort();
+  r->warps = l->warps;
+  r->page_count = l->context->capacity >> CELL_PAGE_SHIFT;   // kernels may allocate
+  r->pages = mmap(NULL, r->page_count * sizeof *r->pages, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (r->pages == MAP_FAILED) abort();
+  pthread_mutex_init(&r->lock, NULL);
+  r->shared_cells = (l->shared_bytes + 3) / 4;
+  return r;
+}
+
+void emu_race_destroy(struct emu_race *r, const emu_context *c) {
+  uint64_t used = (c->top >> CELL_PAGE_SHIFT) + 1;
+  for (uint64_t i = 0; i < used && i < r->page_count; i++) free(r->pages[i]);
+  munmap(r->pages, r->page_count * sizeof *r->pages);
+  for (sync_var *v = r->all_vars; v;) {
+    sync_var *next = v->next;
+    vc_clear(&v->published);
+    free(v);
+    v = next;
+  }
+  for (cell *c2 = r->spare_cells; c2;) {
+    cell *next;
+    memcpy(&next, c2, sizeof next);
+    free(c2);
+    c2 = next;
+  }
+  ts_map_deinit(&r->vars);
+  pthread_mutex_destroy(&r->lock);
+  free(r);
+}
+
+void emu_race_block_begin(emu_exec *x, emu_block *b) {
+  struct emu_race *r = x->launch->race;
+  for (uint32_t i = 0; i < b->warp_count; i++) {
+    emu_warp *w = &b->warps[i];
+    w->clock = 1;
+    w->vc = calloc(1, sizeof(warp_race));
+    if (!w->vc) abort();
+    vc_get(&((warp_race *)w->vc)->known, b->number, r->warps);
+  }
+  if (!r->shared_cells) return;
+  pthread_mutex_lock(&r->lock);
+  b->shared_cells = r->spare_cells;   // stale records carry other block numbers and count as empty
+  if (b->shared_cells) memcpy(&r->spare_cells, b->shared_cells, sizeof r->spare_cells);
+  pthread_mutex_unlock(&r->lock);
+  if (b->shared_cells) memset(b->shared_cells, 0, sizeof *b->shared_cells);
+  else b->shared_cells = calloc(r->shared_cells, sizeof *b->shared_cells);
+  if (!b->shared_cells) abort();
+}
+
+void emu_race_block_end(emu_exec *x, emu_block *b) {
+  struct emu_race *r = x->launch->race;
+  for (uint32_t i = 0; i < b->warp_count; i++) {
+    warp_race *w = (warp_race *)b->warps[i].vc;
+    vc_clear(&w->known);
+    vc_clear(&w->released);
+    vc_clear(&w->pending);
+    free(w);
+  }
+  for (int i = 0; i < EMU_BARRIERS; i++) {
+    if (!b->barriers[i].vc) continue;
+    vc_clear(b->barriers[i].vc);
+    free(b->barriers[i].vc);
+  }
+  if (!b->shared_cells) return;
+  pthread_mutex_lock(&r->lock);
+  memcpy(b->shared_cells, &r->spare_cells, sizeof r->spare_cells);
+  r->spare_cells = b->shared_cells;
+  pthread_mutex_unlock(&r->lock);
+}
+
+// --- synchronisation ------------------------------------------------------------------------------------------------------------------
+static warp_race *state(const emu_warp *w) { return (warp_race *)w->vc; }
+
+// Puts the warp's own clock into what it publishes and starts a new interval.
+static void publish(emu_exec *x, emu_warp *w, vc *to) {
+  uint32_t warps = x->launch->race->warps, block = w->block->number;
+  vc_join(to, &state(w)->known, warps);
+  vc_get(to, block, warps)[w->index] = w->clock;
+  w->clock++;
+}
+
+void emu_race_fence(emu_exec *x, bool cta) {
+  emu_warp *w = x->warp;
+  warp_race *s = state(w);
+  (void)cta;   // scopes are judged at the accesses
+  if (s->has_pending) {
+    vc_join(&s->known, &s->pending, x->launch->race->warps);
+    vc_clear(&s->pending);
+    s->has_pending = false;
+  }
+  vc_clear(&s->released);
+  publish(x, w, &s->released);
+  s->has_released = true;
+}
+
+void emu_race_warp_sync(emu_exec *x, emu_warp *w) {
+  (void)x;
+  w->clock++;
+}
+
+void emu_race_barrier_arrive(emu_exec *x, emu_warp *w, emu_barrier *b) {
+  if (!b->vc) b->vc = calloc(1, sizeof *b->vc);
+  if (!b->vc) abort();
+  publish(x, w, b->vc);
+}
+void emu_race_barrier_leave(emu_exec *x, emu_warp *w, emu_barrier *b) { vc_join(&state(w)->known, b->vc, x->launch->race->warps); }
+void emu_race_barrier_reset(emu_exec *x, emu_barrier *b) {
+  (void)x;
+  vc_clear(b->vc);
+}
+
+// A strong access at an address: takes what was published there, publishes what this warp may publish.
+static void synchronise(emu_exec *x, const emu_mem *m, uint64_t key, emu_access_kind kind) {
+  struct emu_race *r = x->launch->race;
+  emu_warp *w = x->warp;
+  warp_race *s = state(w);
+  bool release = kind != EMU_READ && (m->release || s->has_released);
+  pthread_mutex_lock(&r->lock);
+  sync_var *v = ts_map_get(&r->vars, key);
+  if (v && kind != EMU_WRITE) {
+    if (m->acquire) {
+      vc_join(&s->known, &v->published, r->warps);
+    } else {
+      vc_join(&s->pending, &v->published, r->warps);
+      s->has_pending = true;
+    }
+  }
+  if (v && kind == EMU_WRITE) vc_clear(&v->published);   // a plain strong write ends what was published before
+  if (release) {
+    if (!v) {
+      v = calloc(1, sizeof *v);
+      if (!v) abort();
+      v->key = key;
+      v->next = r->all_vars;
+      r->all_vars = v;
+      ts_map_put(&r->vars, key, v);
+    }
+    if (m->release) publish(x, w, &v->published);
+    else vc_join(&v->published, &s->released, r->warps);
+  }
+  pthread_mutex_unlock(&r->lock);
+}
+
+// --- accesses ------------------------------------------------------------------------------------------------------------------------------
+typedef struct current {
+  emu_exec *x;
+  const emu_insn *in;
+  const uint32_t *own;       // known clocks of this block
+  rec now;
+  unsigned lane;
+  bool shared;
+  bool reported;
+  uint64_t address;
+} current;
+
+static bool ordered(const current *c, const rec *old) {
+  const emu_warp *w = c->x->warp;
+  uint32_t warp = old->thread / 32;
+  if (old->block == c->now.block) {
+    if (old->thread == c->now.thread) return true;
+    if (warp == w->index) return old->clock < w->clock;
+    return old->clock <= c->own[warp];
+  }
+  if (c->shared) return true;   // another block's record in reused cells
+  const uint32_t *known = vc_find(&state(w)->known, old->block - 1);
+  return known && old->clock <= known[warp];
+}
+
+static bool both_strong(const rec *a, const rec *b) {
+  if (!(a->flags & b->flags & REC_STRONG)) return false;
+  return a->block == b->block || !((a->flags | b->flags) & REC_CTA);
+}
+
+static void report_race(current *c, const rec *old, bool old_write, bool new_write) {
+  emu_exec *x = c->x;
+  c->reported = true;
+  emu_block where = {.number = old->block - 1};   // only for its coordinates
+  const uint32_t *grid = x->launch->config.grid;
+  where.ctaid[0] = where.number % grid[0];
+  where.ctaid[1] = where.number / grid[0] % grid[1];
+  where.ctaid[2] = where.number / grid[0] / grid[1];
+  pthread_mutex_lock(&x->context->lock);
+  emu_place other = emu_place_of(x->launch, &where, old->thread / 32, old->thread % 32, old->pc);
+  pthread_mutex_unlock(&x->context->lock);
+  ts_text t = {0};
+  if (!c->shared) emu_describe_address(x, c->address, &t);
+  emu_fault_report(x, c->in, c->shared ? EMU_FAULT_SHARED_RACE : EMU_FAULT_GLOBAL_RACE, c->lane, c->address, 4, &other, "%s after %s at 0x%llx in %s memory, with no synchronisation between them%s%s",
+                   new_write ? "write" : "read", old_write ? "write" : "read", (unsigned long long)c->address, c->shared ? "shared" : "global", t.len ? ": " : "", ts_text_z(&t));
+  ts_text_deinit(&t);
+}
+
+static void compare(current *c, const rec *old, bool old_write, bool new_write) {
+  if (!old->block || !(old->bytes & c->now.bytes) || both_strong(old, &c->now) || c->reported) return;
+  if (ordered(c, old)) return;
+  // Lanes that execute one write together: which one wins is open, but that is one operation and not two.
+  bool together = old_write && new_write && old->block == c->now.block && old->thread / 32 == c->now.thread / 32 && old->pc == c->now.pc && old->clock == c->now.clock;
+  if (!together) report_race(c, old, old_write, new_write);
+}
+
+// Keeps the record where it hides the least: over itself, an empty one, or one that is ordered before it.
+static void keep(const current *c, rec *ways) {
+  for (int k = 0; k < WAYS; k++) {
+    rec *o = &ways[k];
+    if (o->block == c->now.block && o->thread == c->now.thread) {
+      uint8_t bytes = o->clock == c->now.clock && o->flags == c->now.flags ? o->bytes : 0;
+      *o = c->now;
+      o->bytes |= bytes;
+      return;
+    }
+  }
+  for (int k = 0; k < WAYS; k++)
+    if (!ways[k].block || ordered(c, &ways[k])) {
+      ways[k] = c->now;
+      return;
+    }
+  ways[WAYS - 1] = c->now;
+}
+
+static void touch(current *c, cell *at, emu_access_kind kind) {
+  bool write = kind != EMU_READ;
+  for (int k = 0; k < WAYS; k++) compare(c, &at->write[k], true, write);
+  if (write)
+    for (int k = 0; k < WAYS; k++) compare(c, &at->read[k], false, true);
+  keep(c, write ? at->write : at->read);
+}
+
+static cell_page *page_of(struct emu_race *r, uint64_t number) {
+  cell_page *p = atomic_load_explicit(&r->pages[number], memory_order_acquire);
+  if (p) return p;
+  cell_page *fresh = calloc(1, sizeof *fresh);
+  if (!fresh) abort();
+  if (atomic_compare_exchange_strong(&r->pages[number], &p, fresh)) return fresh;
+  free(fresh);
+  return p;
+}
+
+static void page_lock(cell_page *p) {
+  while (atomic_flag_test_and_set_explicit(&p->lock, memory_order_acquire)) __builtin_ia32_pause();
+}
+static void page_unlock(cell_page *p) { atomic_flag_clear_explicit(&p->lock, memory_order_release); }
+
+static void touch_lane(current *c, struct emu_race *r, emu_block *b, uint64_t address, uint32_t bytes, emu_access_kind kind) {
+  cell_page *page = NULL;
+  uint64_t held = UINT64_MAX;
+  for (uint64_t a = address & ~3ull; a < address + bytes; a += 4) {
+    uint64_t low = a < address ? address - a : 0, high = address + bytes - a < 4 ? address + bytes - a : 4;
+    c->now.bytes = (uint8_t)((1u << high) - (1u << low));
+    c->address = a + low;
+    if (c->shared) {
+      touch(c, &b->shared_cells[a / 4], kind);
+      continue;
+    }
+    uint64_t offset = a - EMU_DEVICE_BASE, number = offset >> CELL_PAGE_SHIFT;
+    if (number != held) {
+      if (page) page_unlock(page);
+      page = page_of(r, number);
+      page_lock(page);
+      held = number;
+    }
+    touch(c, &page->cells[(offset >> 2) % CELLS_PER_PAGE], kind);
+  }
+  if (page) page_unlock(page);
+}
+
+void emu_race_access(emu_exec *x, const emu_insn *in, const emu_mem *m, const emu_access *a, uint32_t mask, uint32_t bytes, emu_access_kind kind) {
+  struct emu_race *r = x->launch->race;
+  emu_warp *w = x->warp;
+  if (a->uniform && (a->first_space == PTX_LOCAL || a->first_space == PTX_PARAM || (a->allocation && a->allocation->read_only))) return;
+  current c = {.x = x, .in = in};
+  c.now = (rec){.block = x->block->number + 1, .pc = (uint32_t)(in - x->code)};
+  c.now.flags = (uint8_t)((m->strong ? REC_STRONG : 0) | (m->cta_scope ? REC_CTA : 0) | (kind == EMU_ATOMIC ? REC_ATOMIC : 0));
+  c.own = vc_find(&state(w)->known, x->block->number);
+  for (unsigned i = 0; i < 32; i++) {
+    if (!(mask >> i & 1)) continue;
+    unsigned space = a->uniform ? a->first_space : a->space[i];
+    if (space != PTX_SHARED && space != PTX_GLOBAL) continue;
+    c.lane = i;
+    c.shared = space == PTX_SHARED;
+    c.now.clock = w->clock;   // what an access publishes covers the access itself
+    if (m->strong) {
+      synchronise(x, m, c.shared ? 1ull << 63 | (uint64_t)x->block->number << 24 | a->address[i] : a->address[i], kind);
+      c.own = vc_find(&state(w)->known, x->block->number);
+    }
+    c.now.thread = (uint16_t)(w->index * 32 + i);
+    touch_lane(&c, r, x->block, a->address[i], bytes, kind);
+  }
+}
