@@ -69,7 +69,8 @@ uint32_t cg_artifact_program(cg_artifact *a, const ir_launch *program) {
 uint32_t cg_artifact_target(cg_artifact *a, cg_target given) {
   given.name = ts_arena_strdup(a->arena, given.name);
   uint32_t count = given.program < a->programs.count ? (uint32_t)a->programs.data[given.program]->kernels.count : 0;
-  target t = {.given = given, .count = count, .code = ts_new_array(a->arena, cg_code, count), .has = ts_new_array(a->arena, bool, count)};
+  target t = {
+      .given = given, .count = count, .code = ts_new_array(a->arena, cg_code, count), .has = ts_new_array(a->arena, bool, count)};
   ts_vec_push(a->arena, &a->targets, t);
   return (uint32_t)(a->targets.count - 1);
 }
@@ -84,14 +85,16 @@ uint32_t cg_artifact_image(cg_artifact *a, cg_image_kind kind, const void *data,
 }
 
 void cg_artifact_code(cg_artifact *a, uint32_t number, uint32_t kernel, cg_code code) {
-  if (number >= a->targets.count || kernel >= a->targets.data[number].count) return;   // the missing code is reported when writing
+  if (number >= a->targets.count || kernel >= a->targets.data[number].count)
+    return;   // the missing code is reported when writing
   if (code.symbol) code.symbol = ts_arena_strdup(a->arena, code.symbol);
   a->targets.data[number].code[kernel] = code;
   a->targets.data[number].has[kernel] = true;
 }
 
 void cg_artifact_weight(cg_artifact *a, const char *name, uint64_t bytes, cg_weight_reader *read, void *user) {
-  ts_vec_push(a->arena, &a->weights, ((weight){.name = ts_arena_strdup(a->arena, name), .bytes = bytes, .read = read, .user = user}));
+  ts_vec_push(a->arena, &a->weights,
+              ((weight){.name = ts_arena_strdup(a->arena, name), .bytes = bytes, .read = read, .user = user}));
 }
 
 void cg_artifact_blob(cg_artifact *a, const char *name, const void *data, size_t n) {
@@ -152,7 +155,8 @@ static uint32_t put_loc(output *o, ts_loc loc) {
 static void put(ts_text *table, const void *record, size_t bytes) { ts_text_add(table, (ts_str){record, bytes}); }
 
 // A section whose bytes are at hand. Returns its number.
-static uint32_t put_section(output *o, tsr_section_kind kind, const char *name, const void *data, size_t bytes, uint64_t align, bool terminate) {
+static uint32_t put_section(output *o, tsr_section_kind kind, const char *name, const void *data, size_t bytes, uint64_t align,
+                            bool terminate) {
   ts_writer_pad(&o->w, align);
   tsr_section s = {.kind = kind, .name = put_string(o, name), .offset = o->w.offset, .bytes = bytes + terminate};
   s.flags = kind == TSR_SECTION_manifest || kind == TSR_SECTION_blob ? 0 : TSR_SECTION_REQUIRED;
@@ -175,7 +179,8 @@ static ts_status put_tables(output *o, tsr_section_kind kind, const ts_text *tab
   tsr_table directory[32] = {{0}};
   uint64_t at = (count * sizeof(tsr_table) + 7) & ~(uint64_t)7;
   for (unsigned i = 0; i < count; i++) {
-    if (at > UINT32_MAX || tables[i].len > UINT32_MAX) return ts_report(o->d, (ts_loc){0}, &diag_artifact_size, "a program is over 4 GiB");
+    if (at > UINT32_MAX || tables[i].len > UINT32_MAX)
+      return ts_report(o->d, (ts_loc){0}, &diag_artifact_size, "a program is over 4 GiB");
     directory[i] = (tsr_table){(uint32_t)at, (uint32_t)(tables[i].len / records[i])};
     at += (tables[i].len + 7) & ~(uint64_t)7;
   }
@@ -206,7 +211,8 @@ static ts_status find_weights(output *o) {
       weight *bytes = ts_map_get(&o->weight_of, ts_key(ts_intern_z(&o->names, w->name)));
       if (!bytes) return invalid(o, "weight '%s' of program '%s' has no bytes", w->name, a->programs.data[p]->name);
       if (bytes->bytes != w->bytes)
-        return invalid(o, "weight '%s' has %" PRIu64 " bytes, program '%s' wants %" PRIu64, w->name, bytes->bytes, a->programs.data[p]->name, w->bytes);
+        return invalid(o, "weight '%s' has %" PRIu64 " bytes, program '%s' wants %" PRIu64, w->name, bytes->bytes,
+                       a->programs.data[p]->name, w->bytes);
       if (bytes->used) continue;
       bytes->used = true;
       bytes->offset = at = (at + WEIGHT_ALIGN - 1) & ~(uint64_t)(WEIGHT_ALIGN - 1);
@@ -331,8 +337,14 @@ static void put_values(output *o, tables *x, const ir_lfunction *f, bool outputs
   for (size_t i = 0; i < f->values.count; i++) {
     const ir_lvalue *v = &f->values.data[i];
     if (v->output != outputs) continue;
-    tsr_prog_value r = {.name = put_string(o, v->name), .encoding = v->encoding ? put_string(o, v->encoding) : TSR_NONE, .loc = put_loc(o, v->loc),
-                        .output = v->output, .dtype = ir_dtype_get(v->type)->code, .rank = v->rank, .shape = COUNT_OF(x, refs, uint32_t), .bytes = v->bytes};
+    tsr_prog_value r = {.name = put_string(o, v->name),
+                        .encoding = v->encoding ? put_string(o, v->encoding) : TSR_NONE,
+                        .loc = put_loc(o, v->loc),
+                        .output = v->output,
+                        .dtype = ir_dtype_get(v->type)->code,
+                        .rank = v->rank,
+                        .shape = COUNT_OF(x, refs, uint32_t),
+                        .bytes = v->bytes};
     put(&x->t[P_values], &r, sizeof r);
     put_refs(x, v->shape, v->rank);
   }
@@ -382,7 +394,9 @@ static void put_function(output *o, tables *x, const ir_lfunction *f) {
   for (size_t i = 0; i < f->buffers.count; i++) {
     const ir_lbuffer *b = &f->buffers.data[i];
     bool workspace = b->kind == IR_LB_workspace;
-    tsr_prog_buffer t = {buffer_codes[b->kind], b->a, b->b, workspace ? b->bytes : TSR_NONE, workspace ? b->first : 0, workspace ? b->last : 0, put_string(o, b->name)};
+    tsr_prog_buffer t = {
+        buffer_codes[b->kind], b->a, b->b, workspace ? b->bytes : TSR_NONE, workspace ? b->first : 0, workspace ? b->last : 0,
+        put_string(o, b->name)};
     put(&x->t[P_buffers], &t, sizeof t);
   }
   for (size_t i = 0; i < f->steps.count; i++) put_step(o, x, &f->steps.data[i]);
@@ -390,8 +404,13 @@ static void put_function(output *o, tables *x, const ir_lfunction *f) {
 }
 
 static void put_state(output *o, tables *x, const ir_lstate *s) {
-  tsr_prog_state r = {.name = put_string(o, s->name), .rows = s->rows, .page = s->page, .list_first = COUNT_OF(x, lists, tsr_prog_list),
-                      .list_count = (uint32_t)s->lists.count, .pool_first = COUNT_OF(x, pools, tsr_prog_pool), .pool_count = (uint32_t)s->pools.count,
+  tsr_prog_state r = {.name = put_string(o, s->name),
+                      .rows = s->rows,
+                      .page = s->page,
+                      .list_first = COUNT_OF(x, lists, tsr_prog_list),
+                      .list_count = (uint32_t)s->lists.count,
+                      .pool_first = COUNT_OF(x, pools, tsr_prog_pool),
+                      .pool_count = (uint32_t)s->pools.count,
                       .max_length = s->max_length};
   for (size_t i = 0; i < s->lists.count; i++) {
     tsr_prog_list t = {put_string(o, s->lists.data[i].name), 1 + (uint32_t)s->lists.data[i].kind};
@@ -399,7 +418,12 @@ static void put_state(output *o, tables *x, const ir_lstate *s) {
   }
   for (size_t i = 0; i < s->pools.count; i++) {
     const ir_lpool *q = &s->pools.data[i];
-    tsr_prog_pool t = {.name = put_string(o, q->name), .type = put_string(o, q->type), .list = q->list, .layers = q->layers, .zero = q->zero, .page_bytes = q->page_bytes};
+    tsr_prog_pool t = {.name = put_string(o, q->name),
+                       .type = put_string(o, q->type),
+                       .list = q->list,
+                       .layers = q->layers,
+                       .zero = q->zero,
+                       .page_bytes = q->page_bytes};
     put(&x->t[P_pools], &t, sizeof t);
   }
   put(&x->t[P_states], &r, sizeof r);
@@ -423,7 +447,8 @@ static ts_status put_program(output *o, const ir_launch *p) {
   for (size_t i = 0; i < p->states.count; i++) put_state(o, &x, p->states.data[i]);
   for (size_t i = 0; i < p->kernels.count; i++) {
     const ir_lkernel *k = p->kernels.data[i];
-    tsr_prog_kernel r = {put_string(o, k->name), k->pointers, k->sizes, COUNT_OF(&x, raises, tsr_prog_raise), (uint32_t)k->raises.count};
+    tsr_prog_kernel r = {put_string(o, k->name), k->pointers, k->sizes, COUNT_OF(&x, raises, tsr_prog_raise),
+                         (uint32_t)k->raises.count};
     for (size_t n = 0; n < k->raises.count; n++) {
       tsr_prog_raise t = {put_string(o, k->raises.data[n].text), put_loc(o, k->raises.data[n].loc)};
       put(&x.t[P_raises], &t, sizeof t);
@@ -466,11 +491,13 @@ static ts_status check_image(output *o, const image *m, size_t number) {
   tsr_host_image h;
   if (m->bytes < sizeof h) return invalid(o, "image %zu is too small for a host image", number);
   memcpy(&h, m->data, sizeof h);
-  if (h.magic != TSR_IMAGE_MAGIC || h.count > (m->bytes - sizeof h) / 4) return invalid(o, "image %zu does not start with a table of entries", number);
+  if (h.magic != TSR_IMAGE_MAGIC || h.count > (m->bytes - sizeof h) / 4)
+    return invalid(o, "image %zu does not start with a table of entries", number);
   for (uint32_t i = 0; i < h.count; i++) {
     uint32_t entry;
     memcpy(&entry, (const char *)m->data + sizeof h + 4 * (size_t)i, 4);
-    if (entry < sizeof h + 4 * (size_t)h.count || entry >= m->bytes) return invalid(o, "image %zu: entry %u is outside", number, i);
+    if (entry < sizeof h + 4 * (size_t)h.count || entry >= m->bytes)
+      return invalid(o, "image %zu: entry %u is outside", number, i);
   }
   return TS_OK;
 }
@@ -484,15 +511,18 @@ static ts_status check_code(output *o, const target *t, uint32_t kernel, bool ho
   if ((c->image != IR_LNONE && c->image >= a->images.count) || (c->ptx != IR_LNONE && c->ptx >= a->images.count))
     return invalid(o, "kernel '%s', target %s: no such image", name, t->given.name);
   const image *m = c->image == IR_LNONE ? NULL : &a->images.data[c->image];
-  if ((m && m->kind != (host ? CG_IMAGE_HOST : CG_IMAGE_CUBIN)) || (c->ptx != IR_LNONE && (host || a->images.data[c->ptx].kind != CG_IMAGE_PTX)))
+  if ((m && m->kind != (host ? CG_IMAGE_HOST : CG_IMAGE_CUBIN)) ||
+      (c->ptx != IR_LNONE && (host || a->images.data[c->ptx].kind != CG_IMAGE_PTX)))
     return invalid(o, "kernel '%s', target %s: an image of the wrong kind", name, t->given.name);
   if (host && m) {
     tsr_host_image h;
     memcpy(&h, m->data, sizeof h);
-    if (c->entry >= h.count) return invalid(o, "kernel '%s', target %s: the image has %u entries, not %u", name, t->given.name, h.count, c->entry + 1);
+    if (c->entry >= h.count)
+      return invalid(o, "kernel '%s', target %s: the image has %u entries, not %u", name, t->given.name, h.count, c->entry + 1);
   }
   uint64_t threads = (uint64_t)c->threads[0] * c->threads[1] * c->threads[2];
-  if (!host && (threads == 0 || threads > 1024)) return invalid(o, "kernel '%s', target %s: a block has 1 to 1024 threads", name, t->given.name);
+  if (!host && (threads == 0 || threads > 1024))
+    return invalid(o, "kernel '%s', target %s: a block has 1 to 1024 threads", name, t->given.name);
   if (host && c->scratch > 1u << 30) return invalid(o, "kernel '%s', target %s: over 1 GiB of scratch", name, t->given.name);
   return TS_OK;
 }
@@ -503,7 +533,8 @@ static ts_status check_same_dims(output *o, const ir_launch *p, const ir_launch 
     const ir_ldim *x = &p->dims.data[i], *y = &q->dims.data[i];
     same = strcmp(x->name, y->name) == 0 && x->min == y->min && x->max == y->max && x->step == y->step && x->per == y->per;
   }
-  for (size_t i = 0; same && i < p->functions.count; i++) same = strcmp(p->functions.data[i]->name, q->functions.data[i]->name) == 0;
+  for (size_t i = 0; same && i < p->functions.count; i++)
+    same = strcmp(p->functions.data[i]->name, q->functions.data[i]->name) == 0;
   return same ? TS_OK : invalid(o, "programs '%s' and '%s' differ in their dims or functions", p->name, q->name);
 }
 
@@ -515,7 +546,8 @@ static ts_status check_parts(output *o) {
     if (i) TS_TRY(check_same_dims(o, a->programs.data[0], a->programs.data[i]));
     bool used = false;
     for (size_t t = 0; t < a->targets.count; t++) used |= a->targets.data[t].given.program == i;
-    if (!used) return invalid(o, "program '%s' for %s has no target", a->programs.data[i]->name, a->programs.data[i]->device_class);
+    if (!used)
+      return invalid(o, "program '%s' for %s has no target", a->programs.data[i]->name, a->programs.data[i]->device_class);
   }
   for (size_t i = 0; i < a->images.count; i++) TS_TRY(check_image(o, &a->images.data[i], i));
   for (size_t i = 0; i < a->targets.count; i++) {
@@ -540,8 +572,14 @@ static ts_status put_targets(output *o, const uint32_t *program_sections) {
     const target *x = &a->targets.data[i];
     level l = {0};
     target_level(x->given.name, &l);
-    tsr_target r = {put_string(o, x->given.name), l.device_class, l.level, l.features, program_sections[x->given.program], x->given.driver,
-                    (uint32_t)(t[P_code].len / sizeof(tsr_code)), x->count};
+    tsr_target r = {put_string(o, x->given.name),
+                    l.device_class,
+                    l.level,
+                    l.features,
+                    program_sections[x->given.program],
+                    x->given.driver,
+                    (uint32_t)(t[P_code].len / sizeof(tsr_code)),
+                    x->count};
     put(&t[P_targets], &r, sizeof r);
     bool host = l.device_class == TSR_CLASS_HOST;
     for (uint32_t k = 0; k < x->count; k++) {
@@ -587,8 +625,10 @@ static ts_status put_blobs(output *o) {
   ts_text_deinit(&meta);
   if (a->manifest.data) put_section(o, TSR_SECTION_manifest, "", a->manifest.data, a->manifest.bytes, TSR_SECTION_ALIGN, false);
   for (size_t i = 0; i < a->blobs.count; i++) {
-    if (i && strcmp(a->blobs.data[i].name, a->blobs.data[i - 1].name) == 0) return invalid(o, "two blobs are named '%s'", a->blobs.data[i].name);
-    put_section(o, TSR_SECTION_blob, a->blobs.data[i].name, a->blobs.data[i].data, a->blobs.data[i].bytes, TSR_SECTION_ALIGN, false);
+    if (i && strcmp(a->blobs.data[i].name, a->blobs.data[i - 1].name) == 0)
+      return invalid(o, "two blobs are named '%s'", a->blobs.data[i].name);
+    put_section(o, TSR_SECTION_blob, a->blobs.data[i].name, a->blobs.data[i].data, a->blobs.data[i].bytes, TSR_SECTION_ALIGN,
+                false);
   }
   return TS_OK;
 }
@@ -608,7 +648,8 @@ static ts_status put_all(output *o, const char *path, const cg_artifact_options 
   put_images(o, false);
   TS_TRY(put_targets(o, program_sections));
   TS_TRY(put_blobs(o));
-  if (o->strings.len >= TSR_NONE || o->sections.count >= TSR_MAX_SECTIONS) return ts_report(o->d, (ts_loc){0}, &diag_artifact_size, "too many strings or sections");
+  if (o->strings.len >= TSR_NONE || o->sections.count >= TSR_MAX_SECTIONS)
+    return ts_report(o->d, (ts_loc){0}, &diag_artifact_size, "too many strings or sections");
   put_section(o, TSR_SECTION_strings, "", o->strings.data, o->strings.len, TSR_SECTION_ALIGN, false);
   ts_writer_pad(&o->w, TSR_SECTION_ALIGN);
   h.table_offset = o->w.offset;
@@ -621,7 +662,8 @@ static ts_status put_all(output *o, const char *path, const cg_artifact_options 
   return TS_OK;
 }
 
-ts_status cg_artifact_write(cg_artifact *a, const char *path, const cg_artifact_options *options, ts_diags *d, cg_artifact_report *out) {
+ts_status cg_artifact_write(cg_artifact *a, const char *path, const cg_artifact_options *options, ts_diags *d,
+                            cg_artifact_report *out) {
   output o = {.a = a, .d = d};
   ts_interner_init(&o.names, a->arena);
   ts_status s = check_parts(&o);

@@ -248,7 +248,8 @@ void ir_launch_lifetimes(ir_lfunction *f) {
   for (size_t i = 0; i < f->buffers.count; i++) f->buffers.data[i].first = f->buffers.data[i].last = IR_LNONE;
   each_touch(f, extend_lifetime, f);
   for (size_t i = 0; i < f->buffers.count; i++)
-    if (f->buffers.data[i].first == IR_LNONE || f->buffers.data[i].kind != IR_LB_workspace) f->buffers.data[i].first = f->buffers.data[i].last = 0;
+    if (f->buffers.data[i].first == IR_LNONE || f->buffers.data[i].kind != IR_LB_workspace)
+      f->buffers.data[i].first = f->buffers.data[i].last = 0;
 }
 
 // --- Verifier ----------------------------------------------------------------------------------------------------------
@@ -312,7 +313,8 @@ static void check_shared(checker *c) {
   CHECK_NAMES_INDIRECT(c, "function", p->functions);
   for (size_t i = 0; i < p->dims.count; i++) {
     const ir_ldim *d = &p->dims.data[i];
-    CHECK(c, d->min >= 0 && d->min <= d->max && d->step >= 1, none, "dim @%s: the range must be 0 <= min <= max with step >= 1", d->name);
+    CHECK(c, d->min >= 0 && d->min <= d->max && d->step >= 1, none, "dim @%s: the range must be 0 <= min <= max with step >= 1",
+          d->name);
     if (d->per == IR_LNONE) continue;
     CHECK(c, d->per < p->dims.count && !ragged(c, d->per), none, "dim @%s: 'per' must name a dim that is not ragged", d->name);
     CHECK(c, d->max <= INT32_MAX, none, "dim @%s: lengths must be below 2^31", d->name);
@@ -322,19 +324,22 @@ static void check_shared(checker *c) {
     CHECK_NAMES(c, "list", s->lists);
     CHECK_NAMES(c, "pool", s->pools);
     CHECK(c, s->rows < p->dims.count && !ragged(c, s->rows), none, "state @%s: rows must be a dim that is not ragged", s->name);
-    CHECK(c, s->max_length >= 1 && s->max_length <= INT32_MAX, none, "state @%s: the longest length must be in 1 .. 2^31 - 1", s->name);
+    CHECK(c, s->max_length >= 1 && s->max_length <= INT32_MAX, none, "state @%s: the longest length must be in 1 .. 2^31 - 1",
+          s->name);
     CHECK(c, s->page >= 1 && s->page <= 1u << 20, none, "state @%s: a page holds 1 .. 2^20 tokens", s->name);
     CHECK(c, s->lists.count >= 1, none, "state @%s: at least one list is needed", s->name);
     for (size_t k = 0; k < s->pools.count; k++) {
       const ir_lpool *q = &s->pools.data[k];
       CHECK(c, q->list < s->lists.count, none, "pool @%s of state @%s: no list %u", q->name, s->name, q->list);
-      CHECK(c, q->layers >= 1 && q->page_bytes >= 1, none, "pool @%s of state @%s: layers and bytes must be positive", q->name, s->name);
-      CHECK(c, !q->zero || q->page_bytes % 4 == 0, none, "pool @%s of state @%s: pages that are zeroed hold a multiple of 4 bytes", q->name, s->name);
+      CHECK(c, q->layers >= 1 && q->page_bytes >= 1, none, "pool @%s of state @%s: layers and bytes must be positive", q->name,
+            s->name);
+      CHECK(c, !q->zero || q->page_bytes % 4 == 0, none,
+            "pool @%s of state @%s: pages that are zeroed hold a multiple of 4 bytes", q->name, s->name);
     }
   }
   for (size_t i = 0; i < p->kernels.count; i++)
-    CHECK(c, p->kernels.data[i]->pointers + (uint64_t)p->kernels.data[i]->sizes <= 256, none, "kernel @%s: more than 256 parameters",
-          p->kernels.data[i]->name);
+    CHECK(c, p->kernels.data[i]->pointers + (uint64_t)p->kernels.data[i]->sizes <= 256, none,
+          "kernel @%s: more than 256 parameters", p->kernels.data[i]->name);
 }
 
 static bool leaf_names_something(const checker *c, const ir_lnode *n) {
@@ -354,14 +359,15 @@ static void check_nodes(checker *c) {
     const ir_lnode *n = &f->nodes.data[i];
     if (n->op == IR_L_const) continue;
     if (is_op(n->op)) CHECK(c, n->op < IR_L_COUNT && n->a < i && n->b < i, f->loc, "expression %zu: operands must come first", i);
-    else CHECK(c, leaf_names_something(c, n), f->loc, "expression %zu: '%s' of something that is not there", i, ir_lop_name(n->op));
+    else
+      CHECK(c, leaf_names_something(c, n), f->loc, "expression %zu: '%s' of something that is not there", i, ir_lop_name(n->op));
   }
 }
 
 static bool expr_ok(const checker *c, ir_lexpr e) { return e < c->f->nodes.count; }
 static bool expr_or_none(const checker *c, ir_lexpr e) { return e == IR_LNONE || expr_ok(c, e); }
 
-// Which dims a call can know: those that are a whole extent of a bound value, ragged ones, and the rows of ragged dims and states.
+// Which dims a call can know: whole extents of plain values, ragged dims, and the rows of ragged dims and states.
 static void check_dims_known(checker *c) {
   const ir_launch *p = c->p;
   const ir_lfunction *f = c->f;
@@ -506,11 +512,14 @@ static void check_steps(checker *c) {
         break;
       case IR_LS_copy:
       case IR_LS_fill:
-        CHECK(c, expr_ok(c, s->bytes) && expr_or_none(c, s->dst.offset) && (s->kind == IR_LS_fill || expr_or_none(c, s->src.offset)),
+        CHECK(c,
+              expr_ok(c, s->bytes) && expr_or_none(c, s->dst.offset) && (s->kind == IR_LS_fill || expr_or_none(c, s->src.offset)),
               s->loc, "step %zu: an offset or size is no expression", i);
         CHECK(c, writable(c, s->dst.buffer), s->loc, "step %zu writes to a buffer that is read only", i);
         break;
-      case IR_LS_require: CHECK(c, expr_ok(c, s->condition) && s->text, s->loc, "step %zu: 'require' needs a condition and a text", i); break;
+      case IR_LS_require:
+        CHECK(c, expr_ok(c, s->condition) && s->text, s->loc, "step %zu: 'require' needs a condition and a text", i);
+        break;
       case IR_LS_advance:
         CHECK(c, s->state < p->states.count, s->loc, "step %zu: no state %u", i, s->state);
         CHECK(c, (s->dim == IR_LNONE) == expr_ok(c, s->by), s->loc, "step %zu: 'advance' takes a dim or a number of tokens", i);

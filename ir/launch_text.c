@@ -456,7 +456,9 @@ static bool accept_key(parser *s, const char *word) {
 static bool expect(parser *s, int punct, const char *shown) {
   return accept(s, punct) || error(s, &diag_launch_syntax, "expected '%s'", shown);
 }
-static bool expect_key(parser *s, const char *word) { return accept_key(s, word) || error(s, &diag_launch_syntax, "expected '%s'", word); }
+static bool expect_key(parser *s, const char *word) {
+  return accept_key(s, word) || error(s, &diag_launch_syntax, "expected '%s'", word);
+}
 
 static bool parse_string(parser *s, ts_sym *out) {
   if (s->kind != T_STRING) return error(s, &diag_launch_syntax, "expected a string in quotes");
@@ -563,7 +565,8 @@ static bool parse_call(parser *s, ir_lop op, ir_lexpr *out) {
     if (!find_dim(s, name, &a)) return false;
   } else {
     if (!find_state(s, name, &a)) return false;
-    if (op != IR_L_length && (!expect(s, ',', ",") || !parse_name(s, 0, &name) || !find_list(s, s->p->states.data[a], name, &b))) return false;
+    if (op != IR_L_length && (!expect(s, ',', ",") || !parse_name(s, 0, &name) || !find_list(s, s->p->states.data[a], name, &b)))
+      return false;
   }
   if (!expect(s, ')', ")")) return false;
   *out = ir_launch_leaf(s->f, op, a, b);
@@ -651,7 +654,8 @@ static bool parse_values(parser *s, bool outputs) {
   while (!is_punct(s, ')')) {
     ir_lvalue v = {.output = outputs, .bytes = IR_LNONE};
     if (!parse_name(s, '%', &v.name) || !expect(s, ':', ":")) return false;
-    if (s->kind != T_WORD || (v.type = ir_dtype_of_name(ts_str_of(s->text))) == IR_VOID) return error(s, &diag_launch_syntax, "expected an element type");
+    if (s->kind != T_WORD || (v.type = ir_dtype_of_name(ts_str_of(s->text))) == IR_VOID)
+      return error(s, &diag_launch_syntax, "expected an element type");
     next(s);
     if (!expect(s, '[', "[")) return false;
     while (!is_punct(s, ']')) {
@@ -696,7 +700,8 @@ static bool parse_buffer(parser *s) {
       if (!parse_dim_ref(s, &b.a)) return false;
       break;
     case IR_LB_workspace:
-      if (!parse_one(s, &b.bytes) || !expect_key(s, "steps") || !parse_u32(s, &b.first) || !expect(s, P_RANGE, "..") || !parse_u32(s, &b.last))
+      if (!parse_one(s, &b.bytes) || !expect_key(s, "steps") || !parse_u32(s, &b.first) || !expect(s, P_RANGE, "..") ||
+          !parse_u32(s, &b.last))
         return false;
       break;
     case IR_LB_pool:
@@ -768,10 +773,12 @@ static bool parse_step(parser *s) {
       while (ok && accept_key(s, "else"));
       break;
     case IR_LS_copy:
-      ok = parse_arg(s, &step.dst) && expect_key(s, "from") && parse_arg(s, &step.src) && expect_key(s, "bytes") && parse_one(s, &step.bytes);
+      ok = parse_arg(s, &step.dst) && expect_key(s, "from") && parse_arg(s, &step.src) && expect_key(s, "bytes") &&
+           parse_one(s, &step.bytes);
       break;
     case IR_LS_fill:
-      ok = parse_arg(s, &step.dst) && expect_key(s, "with") && parse_uint(s, UINT32_MAX, &pattern) && expect_key(s, "bytes") && parse_one(s, &step.bytes);
+      ok = parse_arg(s, &step.dst) && expect_key(s, "with") && parse_uint(s, UINT32_MAX, &pattern) && expect_key(s, "bytes") &&
+           parse_one(s, &step.bytes);
       if (ok) step.pattern = (uint32_t)pattern;
       break;
     case IR_LS_require: ok = parse_one(s, &step.condition) && parse_string(s, &step.text); break;
@@ -790,7 +797,9 @@ static bool parse_function(parser *s) {
   ts_loc loc;
   if (!parse_name(s, '@', &name)) return false;
   s->f = ir_launch_add_function(s->p, name, (ts_loc){0});
-  if (!parse_values(s, false) || !expect(s, P_ARROW, "->") || !parse_values(s, true) || !parse_loc(s, &loc) || !expect(s, '{', "{")) return false;
+  if (!parse_values(s, false) || !expect(s, P_ARROW, "->") || !parse_values(s, true) || !parse_loc(s, &loc) ||
+      !expect(s, '{', "{"))
+    return false;
   s->f->loc = loc;
   while (!accept(s, '}'))
     if (accept_key(s, "buffer") ? !parse_buffer(s) : !parse_step(s)) return false;
@@ -799,7 +808,9 @@ static bool parse_function(parser *s) {
 
 static bool parse_dim(parser *s) {
   ir_ldim d = {.step = 1, .per = IR_LNONE};
-  if (!parse_name(s, '@', &d.name) || !expect(s, ':', ":") || !parse_i64(s, &d.min) || !expect(s, P_RANGE, "..") || !parse_i64(s, &d.max)) return false;
+  if (!parse_name(s, '@', &d.name) || !expect(s, ':', ":") || !parse_i64(s, &d.min) || !expect(s, P_RANGE, "..") ||
+      !parse_i64(s, &d.max))
+    return false;
   if (accept_key(s, "step") && !parse_i64(s, &d.step)) return false;
   if (accept_key(s, "per") && !parse_dim_ref(s, &d.per)) return false;
   ir_launch_add_dim(s->p, d);
@@ -818,8 +829,10 @@ static bool parse_weight(parser *s) {
 static bool parse_pool(parser *s, ir_lstate *state) {
   ir_lpool q = {0};
   ts_sym list;
-  if (!parse_name(s, '@', &q.name) || !expect_key(s, "list") || !parse_name(s, '@', &list) || !find_list(s, state, list, &q.list)) return false;
-  if (!expect_key(s, "layers") || !parse_u32(s, &q.layers) || !expect_key(s, "bytes") || !parse_uint(s, INT64_MAX, &q.page_bytes)) return false;
+  if (!parse_name(s, '@', &q.name) || !expect_key(s, "list") || !parse_name(s, '@', &list) || !find_list(s, state, list, &q.list))
+    return false;
+  if (!expect_key(s, "layers") || !parse_u32(s, &q.layers) || !expect_key(s, "bytes") || !parse_uint(s, INT64_MAX, &q.page_bytes))
+    return false;
   q.zero = accept_key(s, "zero");
   if (!expect_key(s, "type") || !parse_string(s, &q.type)) return false;
   ir_launch_add_pool(s->p, state, q);
@@ -830,8 +843,8 @@ static bool parse_state(parser *s) {
   ts_sym name;
   uint32_t rows, page;
   int64_t length;
-  if (!parse_name(s, '@', &name) || !expect_key(s, "rows") || !parse_dim_ref(s, &rows) || !expect_key(s, "length") || !parse_i64(s, &length) ||
-      !expect_key(s, "page") || !parse_u32(s, &page) || !expect(s, '{', "{"))
+  if (!parse_name(s, '@', &name) || !expect_key(s, "rows") || !parse_dim_ref(s, &rows) || !expect_key(s, "length") ||
+      !parse_i64(s, &length) || !expect_key(s, "page") || !parse_u32(s, &page) || !expect(s, '{', "{"))
     return false;
   ir_lstate *state = ir_launch_add_state(s->p, name, rows, length, page);
   while (!accept(s, '}')) {
@@ -852,8 +865,8 @@ static bool parse_state(parser *s) {
 static bool parse_kernel(parser *s) {
   ts_sym name;
   uint32_t pointers, sizes;
-  if (!parse_name(s, '@', &name) || !expect(s, '(', "(") || !parse_u32(s, &pointers) || !expect_key(s, "pointers") || !expect(s, ',', ",") ||
-      !parse_u32(s, &sizes) || !expect_key(s, "sizes") || !expect(s, ')', ")"))
+  if (!parse_name(s, '@', &name) || !expect(s, '(', "(") || !parse_u32(s, &pointers) || !expect_key(s, "pointers") ||
+      !expect(s, ',', ",") || !parse_u32(s, &sizes) || !expect_key(s, "sizes") || !expect(s, ')', ")"))
     return false;
   ir_lkernel *k = ir_launch_add_kernel(s->p, name, pointers, sizes);
   if (!accept(s, '{')) return s->status == TS_OK;
@@ -868,13 +881,18 @@ static bool parse_kernel(parser *s) {
 
 static bool parse_program(parser *s) {
   ts_sym name, device_class;
-  if (!expect_key(s, "launch") || !parse_name(s, '@', &name) || !expect_key(s, "for") || !parse_name(s, 0, &device_class) || !expect(s, '{', "{"))
+  if (!expect_key(s, "launch") || !parse_name(s, '@', &name) || !expect_key(s, "for") || !parse_name(s, 0, &device_class) ||
+      !expect(s, '{', "{"))
     return false;
   s->p = ir_launch_new(s->a, s->names, name, device_class);
   static const struct {
     const char *word;
     bool (*parse)(parser *);
-  } items[] = {{"dim", parse_dim}, {"weight", parse_weight}, {"state", parse_state}, {"kernel", parse_kernel}, {"function", parse_function}};
+  } items[] = {{"dim", parse_dim},
+               {"weight", parse_weight},
+               {"state", parse_state},
+               {"kernel", parse_kernel},
+               {"function", parse_function}};
   while (!accept(s, '}')) {
     bool (*parse)(parser *) = NULL;
     for (size_t i = 0; i < sizeof items / sizeof *items; i++)
@@ -887,7 +905,14 @@ static bool parse_program(parser *s) {
 }
 
 ts_status ir_launch_parse(ts_arena *a, ts_interner *names, ts_sym file, ts_str text, ts_diags *d, ir_launch **out) {
-  parser s = {.a = a, .names = names, .d = d, .file = file, .at = text.data, .end = text.data + text.len, .line_start = text.data, .line = 1};
+  parser s = {.a = a,
+              .names = names,
+              .d = d,
+              .file = file,
+              .at = text.data,
+              .end = text.data + text.len,
+              .line_start = text.data,
+              .line = 1};
   next(&s);
   if (!parse_program(&s)) return s.status == TS_OK ? TS_INTERNAL : s.status;
   if (s.status != TS_OK) return s.status;

@@ -40,7 +40,9 @@ tsr_status tsr_section_verify(tsr_artifact *a, uint32_t section, tsr_error *e) {
   if (atomic_load_explicit(&a->checked[section], memory_order_acquire)) return TSR_OK;
   const tsr_section *s = &a->sections[section];
   if (tsr_checksum(tsr_section_data(a, section), s->bytes) != s->checksum)
-    return tsr_fail(e, TSR_CORRUPT, "%s: section %u (%s %s, %" PRIu64 " bytes at offset %" PRIu64 "): its checksum does not match; the file is damaged",
+    return tsr_fail(e, TSR_CORRUPT,
+                    "%s: section %u (%s %s, %" PRIu64 " bytes at offset %" PRIu64
+                    "): its checksum does not match; the file is damaged",
                     a->path, section, kind_name(s->kind), a->strings ? tsr_string(a, s->name) : "", s->bytes, s->offset);
   atomic_store_explicit(&a->checked[section], 1, memory_order_release);
   return TSR_OK;
@@ -50,17 +52,20 @@ static tsr_status check_header(tsr_artifact *a, tsr_error *e) {
   tsr_header h;
   if (a->size < sizeof h) return tsr_fail(e, TSR_CORRUPT, "%s: %zu bytes are too few for an artifact", a->path, a->size);
   memcpy(&h, a->data, sizeof h);
-  if (memcmp(h.magic, TSR_MAGIC, 8) != 0) return tsr_fail(e, TSR_CORRUPT, "%s: not a Tessera artifact (it does not start with the magic bytes)", a->path);
+  if (memcmp(h.magic, TSR_MAGIC, 8) != 0)
+    return tsr_fail(e, TSR_CORRUPT, "%s: not a Tessera artifact (it does not start with the magic bytes)", a->path);
   if (h.major != TSR_FORMAT_MAJOR || h.minor > TSR_FORMAT_MINOR)
-    return tsr_fail(e, TSR_VERSION, "%s: artifact format %u.%u; this runtime reads %d.0 to %d.%d", a->path, h.major, h.minor, TSR_FORMAT_MAJOR,
-                    TSR_FORMAT_MAJOR, TSR_FORMAT_MINOR);
+    return tsr_fail(e, TSR_VERSION, "%s: artifact format %u.%u; this runtime reads %d.0 to %d.%d", a->path, h.major, h.minor,
+                    TSR_FORMAT_MAJOR, TSR_FORMAT_MAJOR, TSR_FORMAT_MINOR);
   if (tsr_checksum(a->data, offsetof(tsr_header, checksum)) != h.checksum)
     return tsr_fail(e, TSR_CORRUPT, "%s: the header's checksum does not match; the file is damaged", a->path);
   if (h.file_bytes != a->size)
-    return tsr_fail(e, TSR_CORRUPT, "%s: the file has %zu bytes, its header says %" PRIu64 "; it is cut short or was appended to", a->path, a->size, h.file_bytes);
+    return tsr_fail(e, TSR_CORRUPT, "%s: the file has %zu bytes, its header says %" PRIu64 "; it is cut short or was appended to",
+                    a->path, a->size, h.file_bytes);
   if (h.section_count == 0 || h.section_count > TSR_MAX_SECTIONS || h.table_offset % 8 || h.table_offset > a->size ||
       (uint64_t)h.section_count * sizeof(tsr_section) > a->size - h.table_offset)
-    return tsr_fail(e, TSR_CORRUPT, "%s: the section table (%u sections at offset %" PRIu64 ") is not inside the file", a->path, h.section_count, h.table_offset);
+    return tsr_fail(e, TSR_CORRUPT, "%s: the section table (%u sections at offset %" PRIu64 ") is not inside the file", a->path,
+                    h.section_count, h.table_offset);
   a->sections = (const tsr_section *)(a->data + h.table_offset);
   a->section_count = h.section_count;
   if (tsr_checksum(a->sections, h.section_count * sizeof(tsr_section)) != h.table_checksum)
@@ -72,9 +77,11 @@ static tsr_status open_external(tsr_artifact *a, uint32_t section, tsr_error *e)
   const tsr_section *s = &a->sections[section];
   const char *name = tsr_string(a, s->name);
   if (!a->folder) return tsr_fail(e, TSR_NOT_FOUND, "%s: weights are in a file '%s'; say which folder holds it", a->path, name);
-  if (strchr(name, '/') || !name[0]) return tsr_fail(e, TSR_CORRUPT, "%s: section %u: '%s' is no plain file name", a->path, section, name);
+  if (strchr(name, '/') || !name[0])
+    return tsr_fail(e, TSR_CORRUPT, "%s: section %u: '%s' is no plain file name", a->path, section, name);
   char path[4096];
-  if ((size_t)snprintf(path, sizeof path, "%s/%s", a->folder, name) >= sizeof path) return tsr_fail(e, TSR_INVALID, "the path of '%s' is too long", name);
+  if ((size_t)snprintf(path, sizeof path, "%s/%s", a->folder, name) >= sizeof path)
+    return tsr_fail(e, TSR_INVALID, "the path of '%s' is too long", name);
   int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return tsr_fail(e, TSR_NOT_FOUND, "%s: cannot open the weights file %s: %s", a->path, path, strerror(errno));
   struct stat st;
@@ -82,7 +89,8 @@ static tsr_status open_external(tsr_artifact *a, uint32_t section, tsr_error *e)
   if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size == s->bytes && st.st_size)
     p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
   close(fd);
-  if (p == MAP_FAILED) return tsr_fail(e, TSR_CORRUPT, "%s: the weights file %s should have %" PRIu64 " bytes", a->path, path, s->bytes);
+  if (p == MAP_FAILED)
+    return tsr_fail(e, TSR_CORRUPT, "%s: the weights file %s should have %" PRIu64 " bytes", a->path, path, s->bytes);
   a->external[section].data = p;
   a->external[section].size = (size_t)st.st_size;
   return TSR_OK;
@@ -93,15 +101,17 @@ static tsr_status check_sections(tsr_artifact *a, tsr_error *e) {
   for (uint32_t i = 0; i < a->section_count; i++) {
     const tsr_section *s = &a->sections[i];
     if (!known_kind(s->kind) && (s->flags & TSR_SECTION_REQUIRED))
-      return tsr_fail(e, TSR_VERSION, "%s: section %u is of kind %u, which this runtime does not know and the artifact needs", a->path, i, s->kind);
+      return tsr_fail(e, TSR_VERSION, "%s: section %u is of kind %u, which this runtime does not know and the artifact needs",
+                      a->path, i, s->kind);
     if ((s->flags & ~(uint32_t)(TSR_SECTION_REQUIRED | TSR_SECTION_EXTERNAL)) && known_kind(s->kind))
       return tsr_fail(e, TSR_CORRUPT, "%s: section %u has unknown flags", a->path, i);
     bool external = s->flags & TSR_SECTION_EXTERNAL;
-    if (external && s->kind != TSR_SECTION_weights) return tsr_fail(e, TSR_CORRUPT, "%s: section %u may not be external", a->path, i);
+    if (external && s->kind != TSR_SECTION_weights)
+      return tsr_fail(e, TSR_CORRUPT, "%s: section %u may not be external", a->path, i);
     uint64_t align = s->kind == TSR_SECTION_weights ? TSR_MAPPED_ALIGN : TSR_SECTION_ALIGN;
     if (!external && (s->offset % align || s->offset > a->size || s->bytes > a->size - s->offset))
-      return tsr_fail(e, TSR_CORRUPT, "%s: section %u (%s) at offset %" PRIu64 " with %" PRIu64 " bytes is not inside the file", a->path, i, kind_name(s->kind),
-                      s->offset, s->bytes);
+      return tsr_fail(e, TSR_CORRUPT, "%s: section %u (%s) at offset %" PRIu64 " with %" PRIu64 " bytes is not inside the file",
+                      a->path, i, kind_name(s->kind), s->offset, s->bytes);
     if (s->kind == TSR_SECTION_strings) {
       if (strings != TSR_NONE) return tsr_fail(e, TSR_CORRUPT, "%s: two string sections", a->path);
       strings = i;
@@ -138,7 +148,8 @@ static tsr_status read_contents(tsr_artifact *a, tsr_error *e) {
       if (a->meta[k].key >= a->strings_bytes || a->meta[k].value >= a->strings_bytes)
         return tsr_fail(e, TSR_CORRUPT, "%s: section %u (metadata), entry %u: not a string", a->path, i, k);
   }
-  if (targets == TSR_NONE || programs == 0) return tsr_fail(e, TSR_CORRUPT, "%s: no %s section", a->path, programs ? "target" : "program");
+  if (targets == TSR_NONE || programs == 0)
+    return tsr_fail(e, TSR_CORRUPT, "%s: no %s section", a->path, programs ? "target" : "program");
   a->programs = tsr_calloc(programs, sizeof *a->programs);
   if (!a->programs) return tsr_fail(e, TSR_OUT_OF_MEMORY, "out of memory");
   for (uint32_t i = 0; i < a->section_count; i++) {
@@ -196,9 +207,11 @@ tsr_status tsr_artifact_open(const char *path, const tsr_open_options *options, 
   a->fd = open(path, O_RDONLY | O_CLOEXEC);
   struct stat st;
   tsr_status s = TSR_OK;
-  if (a->fd < 0 || fstat(a->fd, &st) != 0) s = tsr_fail(e, errno == ENOENT ? TSR_NOT_FOUND : TSR_IO, "cannot open %s: %s", path, strerror(errno));
+  if (a->fd < 0 || fstat(a->fd, &st) != 0)
+    s = tsr_fail(e, errno == ENOENT ? TSR_NOT_FOUND : TSR_IO, "cannot open %s: %s", path, strerror(errno));
   else if (!S_ISREG(st.st_mode)) s = tsr_fail(e, TSR_IO, "%s is not a regular file", path);
-  else if (st.st_size < (off_t)sizeof(tsr_header)) s = tsr_fail(e, TSR_CORRUPT, "%s: %lld bytes are too few for an artifact", path, (long long)st.st_size);
+  else if (st.st_size < (off_t)sizeof(tsr_header))
+    s = tsr_fail(e, TSR_CORRUPT, "%s: %lld bytes are too few for an artifact", path, (long long)st.st_size);
   if (s == TSR_OK) {
     void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, a->fd, 0);
     if (p == MAP_FAILED) s = tsr_fail(e, TSR_IO, "cannot map %s: %s", path, strerror(errno));
@@ -211,9 +224,11 @@ tsr_status tsr_artifact_open(const char *path, const tsr_open_options *options, 
   return finish_open(a, &o, e, out);
 }
 
-tsr_status tsr_artifact_open_memory(const void *data, size_t bytes, const tsr_open_options *options, tsr_error *e, tsr_artifact **out) {
+tsr_status tsr_artifact_open_memory(const void *data, size_t bytes, const tsr_open_options *options, tsr_error *e,
+                                    tsr_artifact **out) {
   tsr_open_options o;
-  if (!data || !out || !tsr_options(&o, sizeof o, options)) return tsr_fail(e, TSR_INVALID, "tsr_artifact_open_memory: bad arguments");
+  if (!data || !out || !tsr_options(&o, sizeof o, options))
+    return tsr_fail(e, TSR_INVALID, "tsr_artifact_open_memory: bad arguments");
   tsr_artifact *a = new_artifact("memory");
   if (!a) return tsr_fail(e, TSR_OUT_OF_MEMORY, "out of memory");
   a->data = data;
@@ -349,11 +364,13 @@ tsr_status tsr_artifact_dim(const tsr_artifact *a, size_t i, tsr_dim_info *out) 
   uint32_t ragged = 0;
   for (uint32_t k = 0; k < p->ragged_count; k++)
     if (p->ragged_dims[k] == i) ragged = k + 1;
-  *out = (tsr_dim_info){tsr_string(a, d->name), d->min, d->max, d->step, d->per == TSR_NONE ? NULL : tsr_string(a, p->dims[d->per].name), ragged};
+  *out = (tsr_dim_info){
+      tsr_string(a, d->name), d->min, d->max, d->step, d->per == TSR_NONE ? NULL : tsr_string(a, p->dims[d->per].name), ragged};
   return TSR_OK;
 }
 
-tsr_status tsr_artifact_value(const tsr_artifact *a, const char *function, tsr_direction direction, size_t i, tsr_value_info *out) {
+tsr_status tsr_artifact_value(const tsr_artifact *a, const char *function, tsr_direction direction, size_t i,
+                              tsr_value_info *out) {
   if (!a || !function || !out) return TSR_INVALID;
   const tsr_program *p = tsr_first_program(a);
   uint32_t f = tsr_find_function(p, function);

@@ -7,7 +7,8 @@
 static tsr_status new_buffer(tsr_device *d, const tsr_type *type, tsr_error *e, tsr_buffer **out) {
   size_t bytes;
   if (!d || !type || !out) return tsr_fail(e, TSR_INVALID, "a buffer needs a device and a type");
-  if (!tsr_type_bytes(type, &bytes)) return tsr_fail(e, TSR_INVALID, "the buffer's type is unknown, its shape negative, or its size over any memory");
+  if (!tsr_type_bytes(type, &bytes))
+    return tsr_fail(e, TSR_INVALID, "the buffer's type is unknown, its shape negative, or its size over any memory");
   tsr_buffer *b = tsr_calloc(1, sizeof *b);
   if (!b) return tsr_fail(e, TSR_OUT_OF_MEMORY, "out of memory");
   atomic_init(&b->refs, 1);
@@ -49,11 +50,12 @@ static const struct {
   uint8_t code, bits;
   uint32_t dtype;
 } dl_types[] = {
-  {DL_FLOAT, 64, TSR_F64},   {DL_FLOAT, 32, TSR_F32}, {DL_FLOAT, 16, TSR_F16}, {DL_BFLOAT, 16, TSR_BF16}, {DL_F8E4M3FN, 8, TSR_F8E4M3},
-  {DL_F8E5M2, 8, TSR_F8E5M2}, {DL_F8E8M0, 8, TSR_E8M0}, {DL_F4E2M1, 4, TSR_F4E2M1}, {DL_INT, 64, TSR_I64}, {DL_INT, 32, TSR_I32},
-  {DL_INT, 16, TSR_I16},     {DL_INT, 8, TSR_I8},     {DL_INT, 4, TSR_I4},     {DL_INT, 2, TSR_I2},       {DL_UINT, 64, TSR_U64},
-  {DL_UINT, 32, TSR_U32},    {DL_UINT, 16, TSR_U16},  {DL_UINT, 8, TSR_U8},    {DL_UINT, 4, TSR_U4},      {DL_UINT, 2, TSR_U2},
-  {DL_UINT, 1, TSR_I1},
+    {DL_FLOAT, 64, TSR_F64},      {DL_FLOAT, 32, TSR_F32},    {DL_FLOAT, 16, TSR_F16},  {DL_BFLOAT, 16, TSR_BF16},
+    {DL_F8E4M3FN, 8, TSR_F8E4M3}, {DL_F8E5M2, 8, TSR_F8E5M2}, {DL_F8E8M0, 8, TSR_E8M0}, {DL_F4E2M1, 4, TSR_F4E2M1},
+    {DL_INT, 64, TSR_I64},        {DL_INT, 32, TSR_I32},      {DL_INT, 16, TSR_I16},    {DL_INT, 8, TSR_I8},
+    {DL_INT, 4, TSR_I4},          {DL_INT, 2, TSR_I2},        {DL_UINT, 64, TSR_U64},   {DL_UINT, 32, TSR_U32},
+    {DL_UINT, 16, TSR_U16},       {DL_UINT, 8, TSR_U8},       {DL_UINT, 4, TSR_U4},     {DL_UINT, 2, TSR_U2},
+    {DL_UINT, 1, TSR_I1},
 };
 enum { DL_TYPES = sizeof dl_types / sizeof *dl_types };
 
@@ -70,16 +72,19 @@ static bool dense(const DLTensor *t) {
 tsr_status tsr_buffer_import(tsr_device *d, DLManagedTensorVersioned *m, tsr_error *e, tsr_buffer **out) {
   if (!d || !m || !out) return tsr_fail(e, TSR_INVALID, "tsr_buffer_import: bad arguments");
   const DLTensor *t = &m->dl_tensor;
-  if (m->version.major != 1) return tsr_fail(e, TSR_VERSION, "the tensor is of DLPack version %u.%u, not 1.x", m->version.major, m->version.minor);
+  if (m->version.major != 1)
+    return tsr_fail(e, TSR_VERSION, "the tensor is of DLPack version %u.%u, not 1.x", m->version.major, m->version.minor);
   if (t->device.device_type != (d->device_class == TSR_CLASS_HOST ? DL_CPU : DL_CUDA))
     return tsr_fail(e, TSR_INVALID, "the tensor is on a device of kind %d, which is not %s", t->device.device_type, d->name);
-  if (t->ndim < 0 || t->ndim > TSR_RANK || (t->ndim && !t->shape)) return tsr_fail(e, TSR_INVALID, "the tensor has %d axes; at most %d are supported", t->ndim, TSR_RANK);
+  if (t->ndim < 0 || t->ndim > TSR_RANK || (t->ndim && !t->shape))
+    return tsr_fail(e, TSR_INVALID, "the tensor has %d axes; at most %d are supported", t->ndim, TSR_RANK);
   tsr_type type = {.rank = (uint32_t)t->ndim};
   uint8_t code = t->dtype.code, bits = t->dtype.bits;
   if (code == DL_BOOL) code = DL_UINT;
   for (int i = 0; i < DL_TYPES; i++)
     if (dl_types[i].code == code && dl_types[i].bits == bits) type.dtype = dl_types[i].dtype;
-  if (!type.dtype || t->dtype.lanes != 1 || (bits < 8 && m->flags & 4)) return tsr_fail(e, TSR_UNSUPPORTED, "elements of DLPack type %u with %u bits are not supported", code, bits);
+  if (!type.dtype || t->dtype.lanes != 1 || (bits < 8 && m->flags & 4))
+    return tsr_fail(e, TSR_UNSUPPORTED, "elements of DLPack type %u with %u bits are not supported", code, bits);
   for (int32_t i = 0; i < t->ndim; i++) type.shape[i] = t->shape[i];
   if (!dense(t)) return tsr_fail(e, TSR_UNSUPPORTED, "the tensor is strided; make it contiguous first");
   tsr_buffer *b;

@@ -24,7 +24,8 @@ static tsr_status corrupt(const checker *c, const char *fmt, ...) {
   vsnprintf(text, sizeof text, fmt, ap);
   va_end(ap);
   if (c->f) snprintf(where, sizeof where, "function '%.60s', ", tsr_string(c->a, c->f->name));
-  return tsr_fail(c->e, TSR_CORRUPT, "%.100s: section %u at offset %" PRIu64 ": %s%s", c->a->path, c->section, c->a->sections[c->section].offset, where, text);
+  return tsr_fail(c->e, TSR_CORRUPT, "%.100s: section %u at offset %" PRIu64 ": %s%s", c->a->path, c->section,
+                  c->a->sections[c->section].offset, where, text);
 }
 #define NEED(condition, ...)                                \
   do {                                                      \
@@ -34,7 +35,8 @@ static tsr_status corrupt(const checker *c, const char *fmt, ...) {
 static bool is_string(const checker *c, uint32_t s) { return s < c->a->strings_bytes; }
 static bool in_range(uint32_t first, uint32_t count, uint32_t total) { return first <= total && count <= total - first; }
 
-static tsr_status read_table(const checker *c, const char *name, unsigned index, unsigned tables, size_t record, const void **out, uint32_t *count) {
+static tsr_status read_table(const checker *c, const char *name, unsigned index, unsigned tables, size_t record, const void **out,
+                             uint32_t *count) {
   const tsr_section *s = &c->a->sections[c->section];
   const unsigned char *data = tsr_section_data(c->a, c->section);
   tsr_table t;
@@ -55,7 +57,8 @@ static tsr_status check_dims(const checker *c) {
     NEED(is_string(c, d->name), "dim %u has no name", i);
     NEED(d->min >= 0 && d->min <= d->max && d->step >= 1, "dim %u has an empty range", i);
     if (d->per == TSR_NONE) continue;
-    NEED(d->per < p->dims_count && p->dims[d->per].per == TSR_NONE && d->max <= INT32_MAX, "dim %u is ragged over something that is no dim", i);
+    NEED(d->per < p->dims_count && p->dims[d->per].per == TSR_NONE && d->max <= INT32_MAX,
+         "dim %u is ragged over something that is no dim", i);
     NEED(p->ragged_count < TSR_MAX_RAGGED, "more than %d ragged dims", TSR_MAX_RAGGED);
     p->ragged_dims[p->ragged_count++] = i;
   }
@@ -69,8 +72,10 @@ static tsr_status check_states(const checker *c) {
     const tsr_prog_state *s = &p->states[i];
     NEED(is_string(c, s->name), "state %u has no name", i);
     NEED(s->rows < p->dims_count && p->dims[s->rows].per == TSR_NONE, "state %u: its rows are no dim", i);
-    NEED(s->max_length >= 1 && s->max_length <= INT32_MAX && s->page >= 1 && s->page <= 1u << 20, "state %u: bad length or page", i);
-    NEED(in_range(s->list_first, s->list_count, p->lists_count) && s->list_count >= 1 && in_range(s->pool_first, s->pool_count, p->pools_count),
+    NEED(s->max_length >= 1 && s->max_length <= INT32_MAX && s->page >= 1 && s->page <= 1u << 20, "state %u: bad length or page",
+         i);
+    NEED(in_range(s->list_first, s->list_count, p->lists_count) && s->list_count >= 1 &&
+             in_range(s->pool_first, s->pool_count, p->pools_count),
          "state %u: its lists or pools are not there", i);
     NEED(i == 0 ? s->list_first == 0 && s->pool_first == 0
                 : s->list_first == s[-1].list_first + s[-1].list_count && s->pool_first == s[-1].pool_first + s[-1].pool_count,
@@ -107,7 +112,8 @@ static tsr_status check_shared(const checker *c) {
   for (uint32_t i = 0; i < p->kernels_count; i++) {
     const tsr_prog_kernel *k = &p->kernels[i];
     NEED(is_string(c, k->name) && k->pointers <= TSR_MAX_PARAMETERS && k->sizes <= TSR_MAX_PARAMETERS &&
-         k->pointers + k->sizes <= TSR_MAX_PARAMETERS && in_range(k->raise_first, k->raise_count, p->raises_count), "kernel %u is broken", i);
+             k->pointers + k->sizes <= TSR_MAX_PARAMETERS && in_range(k->raise_first, k->raise_count, p->raises_count),
+         "kernel %u is broken", i);
   }
   for (uint32_t i = 0; i < p->raises_count; i++)
     NEED(is_string(c, p->raises[i].text) && is_string(c, p->raises[i].loc), "raise text %u is missing", i);
@@ -154,7 +160,9 @@ static tsr_status check_nodes(const checker *c) {
       case TSR_NODE_total: TSR_TRY(uses_ragged(c, n->a)); break;
       case TSR_NODE_length: TSR_TRY(uses_state(c, n->a)); break;
       case TSR_NODE_pages:
-      case TSR_NODE_width: NEED(n->a < p->states_count && n->b < p->states[n->a].list_count, "node %u: no such page list", i); break;
+      case TSR_NODE_width:
+        NEED(n->a < p->states_count && n->b < p->states[n->a].list_count, "node %u: no such page list", i);
+        break;
 #define OPERATION(id, code) case code:
         TSR_SIZE_OPS(OPERATION)
 #undef OPERATION
@@ -170,7 +178,8 @@ static tsr_status check_values(const checker *c) {
   const tsr_program *p = c->p;
   for (uint32_t i = 0; i < c->f->value_count; i++) {
     const tsr_prog_value *v = &p->values[c->f->value_first + i];
-    NEED(is_string(c, v->name) && is_string(c, v->loc) && (v->encoding == TSR_NONE || is_string(c, v->encoding)), "value %u has no name", i);
+    NEED(is_string(c, v->name) && is_string(c, v->loc) && (v->encoding == TSR_NONE || is_string(c, v->encoding)),
+         "value %u has no name", i);
     NEED(tsr_dtype_bits(v->dtype) && v->rank <= TSR_MAX_RANK && v->output <= 1, "value %u has no type", i);
     NEED(in_range(v->shape, v->rank, p->refs_count) && node_or_none(c, v->bytes), "value %u has no shape", i);
     for (uint32_t r = 0; r < v->rank; r++) NEED(is_node(c, p->refs[v->shape + r]), "value %u, axis %u has no extent", i, r);
@@ -192,7 +201,9 @@ static tsr_status check_buffers(const checker *c) {
       case TSR_BUFFER_input: ok = b->a < c->view->inputs; break;
       case TSR_BUFFER_output: ok = b->a < c->view->outputs; break;
       case TSR_BUFFER_weight: ok = b->a < p->weights_count; break;
-      case TSR_BUFFER_workspace: ok = is_node(c, b->bytes) && b->first <= b->last && (b->last < c->f->step_count || b->last == 0); break;
+      case TSR_BUFFER_workspace:
+        ok = is_node(c, b->bytes) && b->first <= b->last && (b->last < c->f->step_count || b->last == 0);
+        break;
       case TSR_BUFFER_pool:
         TSR_TRY(uses_state(c, b->a));
         ok = b->b < p->states[b->a].pool_count;
@@ -217,8 +228,10 @@ static tsr_status check_arg(const checker *c, uint32_t step, uint32_t index, boo
   const tsr_prog_arg *a = &p->args[index];
   NEED(a->buffer < c->f->buffer_count && node_or_none(c, a->offset), "step %u: argument %u is no buffer", step, index);
   const tsr_prog_buffer *b = &p->buffers[c->f->buffer_first + a->buffer];
-  NEED(b->kind != TSR_BUFFER_workspace || (b->first <= step && step <= b->last), "step %u uses a workspace outside its lifetime", step);
-  NEED(!written || b->kind == TSR_BUFFER_output || b->kind == TSR_BUFFER_workspace || b->kind == TSR_BUFFER_pool, "step %u writes to what is read only", step);
+  NEED(b->kind != TSR_BUFFER_workspace || (b->first <= step && step <= b->last), "step %u uses a workspace outside its lifetime",
+       step);
+  NEED(!written || b->kind == TSR_BUFFER_output || b->kind == TSR_BUFFER_workspace || b->kind == TSR_BUFFER_pool,
+       "step %u writes to what is read only", step);
   return TSR_OK;
 }
 
@@ -231,10 +244,13 @@ static tsr_status check_launch(const checker *c, uint32_t step, const tsr_prog_s
     NEED(v->kernel < p->kernels_count, "step %u: no kernel %u", step, v->kernel);
     const tsr_prog_kernel *k = &p->kernels[v->kernel];
     NEED(v->arg_count == k->pointers && v->size_count == k->sizes && in_range(v->arg_first, v->arg_count, p->args_count) &&
-         in_range(v->size_first, v->size_count, p->refs_count), "step %u does not fit kernel '%.60s'", step, tsr_string(c->a, k->name));
-    NEED(node_or_none(c, v->guard) && is_node(c, v->grid[0]) && is_node(c, v->grid[1]) && is_node(c, v->grid[2]), "step %u has no grid", step);
+             in_range(v->size_first, v->size_count, p->refs_count),
+         "step %u does not fit kernel '%.60s'", step, tsr_string(c->a, k->name));
+    NEED(node_or_none(c, v->guard) && is_node(c, v->grid[0]) && is_node(c, v->grid[1]) && is_node(c, v->grid[2]),
+         "step %u has no grid", step);
     for (uint32_t n = 0; n < v->arg_count; n++) TSR_TRY(check_arg(c, step, v->arg_first + n, false));
-    for (uint32_t n = 0; n < v->size_count; n++) NEED(is_node(c, p->refs[v->size_first + n]), "step %u: size %u is missing", step, n);
+    for (uint32_t n = 0; n < v->size_count; n++)
+      NEED(is_node(c, p->refs[v->size_first + n]), "step %u: size %u is missing", step, n);
   }
   return TSR_OK;
 }
@@ -288,7 +304,8 @@ static tsr_status check_dims_known(const checker *c) {
   }
   for (uint32_t i = 0; i < c->f->node_count; i++) {
     const tsr_prog_node *n = &p->nodes[c->f->node_first + i];
-    NEED(n->op != TSR_NODE_dim || known[n->a], "node %u: a call cannot know dim '%.60s'", i, tsr_string(c->a, p->dims[n->a].name));
+    NEED(n->op != TSR_NODE_dim || known[n->a], "node %u: a call cannot know dim '%.60s'", i,
+         tsr_string(c->a, p->dims[n->a].name));
   }
   return TSR_OK;
 }
@@ -332,7 +349,8 @@ tsr_status tsr_check_program(tsr_artifact *a, uint32_t section, tsr_program *p, 
 
 static tsr_status check_image(const checker *c, uint32_t i, const tsr_image *m) {
   const tsr_artifact *a = c->a;
-  NEED(m->kind >= TSR_IMAGE_HOST && m->kind <= TSR_IMAGE_CUBIN && m->section < a->section_count && a->sections[m->section].kind == TSR_SECTION_image,
+  NEED(m->kind >= TSR_IMAGE_HOST && m->kind <= TSR_IMAGE_CUBIN && m->section < a->section_count &&
+           a->sections[m->section].kind == TSR_SECTION_image,
        "image %u is in no image section", i);
   const tsr_section *s = &a->sections[m->section];
   const unsigned char *data = tsr_section_data(a, m->section);
@@ -354,7 +372,8 @@ static tsr_status check_image(const checker *c, uint32_t i, const tsr_image *m) 
 static tsr_status check_code(const checker *c, const tsr_target *t, const tsr_targets *all, uint32_t kernel) {
   const tsr_code *k = &all->code[t->code_first + kernel];
   bool host = t->device_class == TSR_CLASS_HOST;
-  NEED((k->image == TSR_NONE || k->image < all->images_count) && (k->ptx == TSR_NONE || k->ptx < all->images_count), "kernel %u: no such image", kernel);
+  NEED((k->image == TSR_NONE || k->image < all->images_count) && (k->ptx == TSR_NONE || k->ptx < all->images_count),
+       "kernel %u: no such image", kernel);
   if (k->image != TSR_NONE) {
     const tsr_image *m = &all->images[k->image];
     NEED(m->kind == (host ? TSR_IMAGE_HOST : TSR_IMAGE_CUBIN), "kernel %u: its image is of another kind", kernel);
@@ -366,8 +385,10 @@ static tsr_status check_code(const checker *c, const tsr_target *t, const tsr_ta
   }
   if (k->ptx != TSR_NONE) NEED(!host && all->images[k->ptx].kind == TSR_IMAGE_PTX, "kernel %u: its image is no PTX", kernel);
   if (host) NEED(k->scratch <= 1u << 30, "kernel %u: %u bytes of scratch", kernel, k->scratch);
-  else NEED(is_string(c, k->entry) && k->threads[0] && k->threads[1] && k->threads[2] &&
-            (uint64_t)k->threads[0] * k->threads[1] <= 1024 && (uint64_t)k->threads[0] * k->threads[1] * k->threads[2] <= 1024, "kernel %u: a bad block", kernel);
+  else
+    NEED(is_string(c, k->entry) && k->threads[0] && k->threads[1] && k->threads[2] &&
+             (uint64_t)k->threads[0] * k->threads[1] <= 1024 && (uint64_t)k->threads[0] * k->threads[1] * k->threads[2] <= 1024,
+         "kernel %u: a bad block", kernel);
   return TSR_OK;
 }
 
@@ -387,7 +408,8 @@ tsr_status tsr_check_targets(tsr_artifact *a, uint32_t section, tsr_targets *out
     const tsr_program *program = tsr_program_of(a, t->program);
     NEED(is_string(c, t->name) && program, "target %u has no program", i);
     NEED(t->device_class == TSR_CLASS_HOST || t->device_class == TSR_CLASS_CUDA, "target %u is of no known class", i);
-    NEED(t->code_count == program->kernels_count && in_range(t->code_first, t->code_count, p->code_count), "target %u has no code", i);
+    NEED(t->code_count == program->kernels_count && in_range(t->code_first, t->code_count, p->code_count),
+         "target %u has no code", i);
     for (uint32_t k = 0; k < t->code_count; k++) TSR_TRY(check_code(c, t, p, k));
   }
   *out = found;

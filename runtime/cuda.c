@@ -12,33 +12,33 @@ typedef uint64_t cu_ptr;
 typedef void *cu_handle;   // contexts, modules, functions, streams
 
 // The driver functions we use: CU(name, result and parameters).
-#define CUDA_FUNCTIONS(CU)                                                                                                          \
-  CU(cuInit, (unsigned flags))                                                                                                      \
-  CU(cuDriverGetVersion, (int *out))                                                                                                \
-  CU(cuDeviceGetCount, (int *out))                                                                                                  \
-  CU(cuDeviceGet, (cu_device * out, int ordinal))                                                                                   \
-  CU(cuDeviceGetName, (char *out, int bytes, cu_device d))                                                                          \
-  CU(cuDeviceGetAttribute, (int *out, int attribute, cu_device d))                                                                  \
-  CU(cuDevicePrimaryCtxRetain, (cu_handle * out, cu_device d))                                                                      \
-  CU(cuDevicePrimaryCtxRelease_v2, (cu_device d))                                                                                   \
-  CU(cuCtxPushCurrent_v2, (cu_handle context))                                                                                      \
-  CU(cuCtxPopCurrent_v2, (cu_handle * out))                                                                                         \
-  CU(cuModuleLoadDataEx, (cu_handle * out, const void *image, unsigned options, int *names, void **values))                         \
-  CU(cuModuleUnload, (cu_handle module))                                                                                            \
-  CU(cuModuleGetFunction, (cu_handle * out, cu_handle module, const char *name))                                                    \
-  CU(cuFuncSetAttribute, (cu_handle function, int attribute, int value))                                                            \
-  CU(cuMemAlloc_v2, (cu_ptr * out, size_t bytes))                                                                                   \
-  CU(cuMemFree_v2, (cu_ptr p))                                                                                                      \
-  CU(cuMemcpyHtoDAsync_v2, (cu_ptr to, const void *from, size_t bytes, cu_handle stream))                                           \
-  CU(cuMemcpyDtoHAsync_v2, (void *to, cu_ptr from, size_t bytes, cu_handle stream))                                                 \
-  CU(cuMemcpyDtoDAsync_v2, (cu_ptr to, cu_ptr from, size_t bytes, cu_handle stream))                                                \
-  CU(cuMemsetD32Async, (cu_ptr to, unsigned value, size_t words, cu_handle stream))                                                 \
-  CU(cuMemsetD8Async, (cu_ptr to, unsigned char value, size_t bytes, cu_handle stream))                                             \
-  CU(cuLaunchKernel, (cu_handle f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,   \
-                      cu_handle stream, void **params, void **extra))                                                               \
-  CU(cuStreamCreate, (cu_handle * out, unsigned flags))                                                                             \
-  CU(cuStreamDestroy_v2, (cu_handle stream))                                                                                        \
-  CU(cuStreamSynchronize, (cu_handle stream))                                                                                       \
+#define CUDA_FUNCTIONS(CU) \
+  CU(cuInit, (unsigned flags)) \
+  CU(cuDriverGetVersion, (int *out)) \
+  CU(cuDeviceGetCount, (int *out)) \
+  CU(cuDeviceGet, (cu_device * out, int ordinal)) \
+  CU(cuDeviceGetName, (char *out, int bytes, cu_device d)) \
+  CU(cuDeviceGetAttribute, (int *out, int attribute, cu_device d)) \
+  CU(cuDevicePrimaryCtxRetain, (cu_handle * out, cu_device d)) \
+  CU(cuDevicePrimaryCtxRelease_v2, (cu_device d)) \
+  CU(cuCtxPushCurrent_v2, (cu_handle context)) \
+  CU(cuCtxPopCurrent_v2, (cu_handle * out)) \
+  CU(cuModuleLoadDataEx, (cu_handle * out, const void *image, unsigned options, int *names, void **values)) \
+  CU(cuModuleUnload, (cu_handle module)) \
+  CU(cuModuleGetFunction, (cu_handle * out, cu_handle module, const char *name)) \
+  CU(cuFuncSetAttribute, (cu_handle function, int attribute, int value)) \
+  CU(cuMemAlloc_v2, (cu_ptr * out, size_t bytes)) \
+  CU(cuMemFree_v2, (cu_ptr p)) \
+  CU(cuMemcpyHtoDAsync_v2, (cu_ptr to, const void *from, size_t bytes, cu_handle stream)) \
+  CU(cuMemcpyDtoHAsync_v2, (void *to, cu_ptr from, size_t bytes, cu_handle stream)) \
+  CU(cuMemcpyDtoDAsync_v2, (cu_ptr to, cu_ptr from, size_t bytes, cu_handle stream)) \
+  CU(cuMemsetD32Async, (cu_ptr to, unsigned value, size_t words, cu_handle stream)) \
+  CU(cuMemsetD8Async, (cu_ptr to, unsigned char value, size_t bytes, cu_handle stream)) \
+  CU(cuLaunchKernel, (cu_handle f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, \
+                      unsigned shared, cu_handle stream, void **params, void **extra)) \
+  CU(cuStreamCreate, (cu_handle * out, unsigned flags)) \
+  CU(cuStreamDestroy_v2, (cu_handle stream)) \
+  CU(cuStreamSynchronize, (cu_handle stream)) \
   CU(cuGetErrorString, (cu_result r, const char **out))
 
 enum {
@@ -78,7 +78,9 @@ typedef struct cuda_session {
     (c)->cuCtxPopCurrent_v2(&popped_);                 \
   } while (0)
 
-static tsr_status status_of(cu_result r) { return r == CU_OK ? TSR_OK : r == CU_ERROR_OUT_OF_MEMORY ? TSR_OUT_OF_MEMORY : TSR_DEVICE_LOST; }
+static tsr_status status_of(cu_result r) {
+  return r == CU_OK ? TSR_OK : r == CU_ERROR_OUT_OF_MEMORY ? TSR_OUT_OF_MEMORY : TSR_DEVICE_LOST;
+}
 
 static const char *result_text(const cuda *c, cu_result r) {
   const char *text = NULL;
@@ -190,7 +192,8 @@ static uint32_t cuda_rank(const tsr_device *d, const tsr_artifact *a, const tsr_
   } else if (!has_all(a, t, false)) {
     snprintf(why, 200, "%.60s has no PTX that the driver could compile for sm_%d", name, c->sm);
   } else if (t->driver > (uint32_t)c->driver) {
-    snprintf(why, 200, "%.60s needs driver %u.%u, this one is %d.%d", name, t->driver / 1000, t->driver % 1000 / 10, c->driver / 1000, c->driver % 1000 / 10);
+    snprintf(why, 200, "%.60s needs driver %u.%u, this one is %d.%d", name, t->driver / 1000, t->driver % 1000 / 10,
+             c->driver / 1000, c->driver % 1000 / 10);
   } else {
     return 1 + t->level + exact_only;
   }
@@ -208,7 +211,8 @@ static tsr_status load_module(tsr_session *s, uint32_t image, cu_handle *out, ts
   if (r == CU_OK) return TSR_OK;
   log[sizeof log - 1] = 0;
   tsr_device_log(s->device, 0, "image %u does not load: %s\n%s", image, result_text(c, r), log);
-  return tsr_fail(e, TSR_UNSUPPORTED, "%.100s: image %u does not load on %.60s: %.100s (CUDA error %d) %.120s", a->path, image, s->device->name, result_text(c, r), r, log);
+  return tsr_fail(e, TSR_UNSUPPORTED, "%.100s: image %u does not load on %.60s: %.100s (CUDA error %d) %.120s", a->path, image,
+                  s->device->name, result_text(c, r), r, log);
 }
 
 static void cuda_unload(tsr_session *s) {
@@ -231,10 +235,14 @@ static tsr_status load_kernel(tsr_session *s, uint32_t kernel, const tsr_code *k
   cu_handle function = NULL;
   cu_result r;
   WITH_CONTEXT(c, r, c->cuModuleGetFunction(&function, own->modules[image], tsr_string(s->artifact, k->entry)));
-  if (r != CU_OK) return tsr_fail(e, TSR_CORRUPT, "%.100s: image %u has no entry '%.100s'", s->artifact->path, image, tsr_string(s->artifact, k->entry));
+  if (r != CU_OK)
+    return tsr_fail(e, TSR_CORRUPT, "%.100s: image %u has no entry '%.100s'", s->artifact->path, image,
+                    tsr_string(s->artifact, k->entry));
   if (k->shared > 48 << 10) {
     WITH_CONTEXT(c, r, c->cuFuncSetAttribute(function, CU_FUNC_MAX_DYNAMIC_SHARED, (int)k->shared));
-    if (r != CU_OK) return tsr_fail(e, TSR_UNSUPPORTED, "kernel '%.60s' needs %u bytes of shared memory, which %s refuses", tsr_string(s->artifact, k->entry), k->shared, s->device->name);
+    if (r != CU_OK)
+      return tsr_fail(e, TSR_UNSUPPORTED, "kernel '%.60s' needs %u bytes of shared memory, which %s refuses",
+                      tsr_string(s->artifact, k->entry), k->shared, s->device->name);
   }
   *code = (tsr_kernel_code){.function = function, .threads = {k->threads[0], k->threads[1], k->threads[2]}, .shared = k->shared};
   return TSR_OK;
@@ -249,7 +257,8 @@ static tsr_status cuda_load(tsr_session *s, tsr_error *e) {
   s->code = tsr_calloc(t->code_count, sizeof *s->code);
   if (!own || !s->code) return tsr_fail(e, TSR_OUT_OF_MEMORY, "out of memory");
   own->count = a->targets.images_count;
-  for (uint32_t i = 0; i < t->code_count; i++) TSR_TRY(load_kernel(s, i, &a->targets.code[t->code_first + i], t->level == (uint32_t)c->sm, e));
+  for (uint32_t i = 0; i < t->code_count; i++)
+    TSR_TRY(load_kernel(s, i, &a->targets.code[t->code_first + i], t->level == (uint32_t)c->sm, e));
   return TSR_OK;
 }
 
@@ -260,8 +269,9 @@ static tsr_status cuda_launch(tsr_session *s, const tsr_launch *l, void *stream,
   for (uint32_t i = 0; i < l->sizes; i++) params[l->pointers + i] = &l->dims[i];
   if (l->grid[0] > INT32_MAX || l->grid[1] > 65535 || l->grid[2] > 65535) return TSR_OUT_OF_RANGE;
   cu_result r;
-  WITH_CONTEXT(c, r, c->cuLaunchKernel(l->code->function, l->grid[0], l->grid[1], l->grid[2], l->code->threads[0], l->code->threads[1], l->code->threads[2],
-                                       l->code->shared, stream_of(c, stream), params, NULL));
+  WITH_CONTEXT(c, r,
+               c->cuLaunchKernel(l->code->function, l->grid[0], l->grid[1], l->grid[2], l->code->threads[0], l->code->threads[1],
+                                 l->code->threads[2], l->code->shared, stream_of(c, stream), params, NULL));
   *raised = 0;
   if (r != CU_OK) tsr_device_log(s->device, 0, "launch: %s (CUDA error %d)", result_text(c, r), r);
   return status_of(r);
@@ -320,7 +330,8 @@ tsr_status tsr_cuda_open(tsr_device *d, const char *scheme, const char *which, t
   bool emulated = strcmp(scheme, "cuda-emu") == 0;
   int ordinal = 0, sm = 0, count = 0, major = 0, minor = 0;
   if (emulated ? strncmp(which, "sm_", 3) != 0 || !parse_number(which + 3, &sm) : !parse_number(which, &ordinal))
-    return tsr_fail(e, TSR_NO_DEVICE, "'%s:%.60s' is no device; there are cuda:0, cuda:1, … and cuda-emu:sm_80, …", scheme, which);
+    return tsr_fail(e, TSR_NO_DEVICE, "'%s:%.60s' is no device; there are cuda:0, cuda:1, … and cuda-emu:sm_80, …", scheme,
+                    which);
   cuda *c = tsr_calloc(1, sizeof *c);
   if (!c) return tsr_fail(e, TSR_OUT_OF_MEMORY, "out of memory");
   d->own = c;
@@ -344,7 +355,9 @@ tsr_status tsr_cuda_open(tsr_device *d, const char *scheme, const char *which, t
     found = !emulated || c->sm == sm;
     if (!emulated) break;
   }
-  if (!found) return tsr_fail(e, TSR_NO_DEVICE, "there is no %s:%s; the driver knows %d device%s", scheme, which, count, count == 1 ? "" : "s");
+  if (!found)
+    return tsr_fail(e, TSR_NO_DEVICE, "there is no %s:%s; the driver knows %d device%s", scheme, which, count,
+                    count == 1 ? "" : "s");
   d->ops = &cuda_ops;
   r = c->cuDevicePrimaryCtxRetain(&c->context, c->device);
   if (r == CU_OK) WITH_CONTEXT(c, r, c->cuStreamCreate(&c->stream, CU_STREAM_NON_BLOCKING));

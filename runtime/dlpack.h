@@ -22,6 +22,18 @@ typedef struct DLManagedTensorVersioned {
   DLTensor dl_tensor;
 } DLManagedTensorVersioned;
 
-enum { DL_CPU = 1, DL_CUDA = 2, DL_INT = 0, DL_UINT = 1, DL_FLOAT = 2, DL_BFLOAT = 4, DL_BOOL = 6, DL_F8E4M3FN = 10, DL_F8E5M2 = 12, DL_F8E8M0 = 14, DL_F4E2M1 = 17 };
+enum {
+  DL_CPU = 1,
+  DL_CUDA = 2,
+  DL_INT = 0,
+  DL_UINT = 1,
+  DL_FLOAT = 2,
+  DL_BFLOAT = 4,
+  DL_BOOL = 6,
+  DL_F8E4M3FN = 10,
+  DL_F8E5M2 = 12,
+  DL_F8E8M0 = 14,
+  DL_F4E2M1 = 17
+};
 
 #endif

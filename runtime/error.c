@@ -61,11 +61,12 @@ static const struct {
   uint32_t code, bits;
   const char *name;
 } dtypes[] = {
-  {TSR_F64, 64, "f64"},      {TSR_F32, 32, "f32"},      {TSR_F16, 16, "f16"},      {TSR_BF16, 16, "bf16"}, {TSR_F8E4M3, 8, "f8e4m3"},
-  {TSR_F8E5M2, 8, "f8e5m2"}, {TSR_F4E2M1, 4, "f4e2m1"}, {TSR_E8M0, 8, "e8m0"},     {TSR_I64, 64, "i64"},   {TSR_I32, 32, "i32"},
-  {TSR_I16, 16, "i16"},      {TSR_I8, 8, "i8"},         {TSR_I4, 4, "i4"},         {TSR_I2, 2, "i2"},      {TSR_I1, 1, "i1"},
-  {TSR_U64, 64, "u64"},      {TSR_U32, 32, "u32"},      {TSR_U16, 16, "u16"},      {TSR_U8, 8, "u8"},      {TSR_U4, 4, "u4"},
-  {TSR_U2, 2, "u2"},
+    {TSR_F64, 64, "f64"},      {TSR_F32, 32, "f32"},      {TSR_F16, 16, "f16"},      {TSR_BF16, 16, "bf16"},
+    {TSR_F8E4M3, 8, "f8e4m3"}, {TSR_F8E5M2, 8, "f8e5m2"}, {TSR_F4E2M1, 4, "f4e2m1"}, {TSR_E8M0, 8, "e8m0"},
+    {TSR_I64, 64, "i64"},      {TSR_I32, 32, "i32"},      {TSR_I16, 16, "i16"},      {TSR_I8, 8, "i8"},
+    {TSR_I4, 4, "i4"},         {TSR_I2, 2, "i2"},         {TSR_I1, 1, "i1"},         {TSR_U64, 64, "u64"},
+    {TSR_U32, 32, "u32"},      {TSR_U16, 16, "u16"},      {TSR_U8, 8, "u8"},         {TSR_U4, 4, "u4"},
+    {TSR_U2, 2, "u2"},
 };
 enum { DTYPES = sizeof dtypes / sizeof *dtypes };
 

@@ -89,7 +89,8 @@ static uint32_t host_rank(const tsr_device *d, const tsr_artifact *a, const tsr_
     snprintf(why, 200, "%.60s is above the level asked for", tsr_string(a, t->name));
   } else if (missing) {
     const char *name = feature_names[__builtin_ctz(missing)];
-    snprintf(why, 200, "%.60s needs %s, which this CPU (or its system) does not have", tsr_string(a, t->name), name ? name : "an unknown feature");
+    snprintf(why, 200, "%.60s needs %s, which this CPU (or its system) does not have", tsr_string(a, t->name),
+             name ? name : "an unknown feature");
   } else {
     return t->level + 1;
   }
@@ -106,7 +107,8 @@ static void *map_block(size_t bytes) {
   if (!ts_add_size(bytes, HUGE_PAGE, &room)) return NULL;
   char *p = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) return NULL;
-  char *start = (char *)(((uintptr_t)p + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1)), *end = start + ((bytes + 4095) & ~(size_t)4095);
+  char *start = (char *)(((uintptr_t)p + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1)),
+       *end = start + ((bytes + 4095) & ~(size_t)4095);
   if (start > p) munmap(p, (size_t)(start - p));
   if (p + room > end) munmap(end, (size_t)(p + room - end));
   madvise(start, bytes, MADV_HUGEPAGE);
@@ -173,7 +175,9 @@ static tsr_status map_image(tsr_artifact *a, uint32_t image, const unsigned char
   }
   *out = a->executable[image];
   pthread_mutex_unlock(&a->lock);
-  return *out ? TSR_OK : tsr_fail(e, TSR_IO, "%s: cannot map code executable (a file system mounted noexec?); open it from memory instead", a->path);
+  return *out ? TSR_OK
+              : tsr_fail(e, TSR_IO, "%s: cannot map code executable (a file system mounted noexec?); open it from memory instead",
+                         a->path);
 }
 
 static void host_unload(tsr_session *s) {
@@ -203,10 +207,14 @@ static tsr_status host_load(tsr_session *s, tsr_error *e) {
   }
   // Each worker's scratch starts on pages of its own, 64 bytes further on for each, so that equal offsets do not share sets.
   size_t stride = scratch ? (scratch + 4095 + 64) & ~(size_t)63 : 0;
-  if (scratch && posix_memalign(&own->scratch, 4096, stride * h->workers) != 0) return tsr_fail(e, TSR_OUT_OF_MEMORY, "out of memory");
+  if (scratch && posix_memalign(&own->scratch, 4096, stride * h->workers) != 0)
+    return tsr_fail(e, TSR_OUT_OF_MEMORY, "out of memory");
   for (unsigned w = 0; w < h->workers; w++)
-    own->api[w] = (tsr_host_api){.version = TSR_HOST_API_VERSION, .worker = w, .scratch = scratch ? (char *)own->scratch + w * stride : NULL,
-                                 .scratch_bytes = scratch, .error = &own->error};
+    own->api[w] = (tsr_host_api){.version = TSR_HOST_API_VERSION,
+                                 .worker = w,
+                                 .scratch = scratch ? (char *)own->scratch + w * stride : NULL,
+                                 .scratch_bytes = scratch,
+                                 .error = &own->error};
   return TSR_OK;
 }
 
@@ -280,8 +288,11 @@ tsr_status tsr_host_open(tsr_device *d, const char *level, tsr_error *e) {
   int best = 0, most = LEVELS - 1;
   if (level) {
     for (most = 0; most < LEVELS && strcmp(levels[most].name, level) != 0;) most++;
-    if (most == LEVELS) return tsr_fail(e, TSR_NO_DEVICE, "unknown CPU level '%.60s'; there are avx2, avx512, avx512_vnni, avx512_bf16, amx", level);
-    if (levels[most].features & ~h->features) return tsr_fail(e, TSR_NO_DEVICE, "this CPU (or its system) does not have level %s", level);
+    if (most == LEVELS)
+      return tsr_fail(e, TSR_NO_DEVICE, "unknown CPU level '%.60s'; there are avx2, avx512, avx512_vnni, avx512_bf16, amx",
+                      level);
+    if (levels[most].features & ~h->features)
+      return tsr_fail(e, TSR_NO_DEVICE, "this CPU (or its system) does not have level %s", level);
   }
   for (int i = 0; i <= most; i++)
     if (!(levels[i].features & ~h->features)) best = i;

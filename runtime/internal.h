@@ -272,7 +272,8 @@ tsr_status tsr_pages_init(tsr_session *s);
 void tsr_pages_deinit(tsr_session *s);
 tsr_seq *tsr_find_sequence(const tsr_session *s, tsr_sequence h, uint32_t *index);
 // Makes every row's sequence able to grow by `by[row]` tokens in a state; all rows or none.
-tsr_status tsr_pages_reserve(tsr_session *s, uint32_t state, const uint32_t *rows, const uint32_t *by, size_t count, void *stream);
+tsr_status tsr_pages_reserve(tsr_session *s, uint32_t state, const uint32_t *rows, const uint32_t *by, size_t count,
+                             void *stream);
 // Gives back pages behind the sequence's length.
 void tsr_pages_trim(tsr_session *s, uint32_t state, uint32_t row);
 

@@ -55,7 +55,8 @@ void tsr_pages_trim(tsr_session *s, uint32_t state, uint32_t row) {
   for (uint32_t l = 0; l < st->list_count; l++) {
     tsr_pages *g = &s->pages[st->list_first + l];
     int32_t *entries = entries_of(g, row);
-    for (uint32_t k = pages_for(g, s->sequences[row].length[state]); k < g->width && entries[k] != TSR_NO_PAGE; k++) drop_page(g, &entries[k]);
+    for (uint32_t k = pages_for(g, s->sequences[row].length[state]); k < g->width && entries[k] != TSR_NO_PAGE; k++)
+      drop_page(g, &entries[k]);
   }
 }
 
@@ -87,7 +88,8 @@ static int32_t *shared_tail(const tsr_pages *g, const tsr_session *s, uint32_t s
 
 // Pages that a list needs. The references that copies would drop are dropped and put back, so that the last of several forks
 // that append in one call is seen to need no copy.
-static uint64_t pages_needed(tsr_session *s, uint32_t state, tsr_pages *g, const uint32_t *rows, const uint32_t *by, size_t count) {
+static uint64_t pages_needed(tsr_session *s, uint32_t state, tsr_pages *g, const uint32_t *rows, const uint32_t *by,
+                             size_t count) {
   uint64_t need = 0;
   for (size_t i = 0; i < count; i++) {
     if (by[i] == 0) continue;
@@ -111,7 +113,8 @@ static int32_t take_page(tsr_pages *g) {
   return page;
 }
 
-tsr_status tsr_pages_reserve(tsr_session *s, uint32_t state, const uint32_t *rows, const uint32_t *by, size_t count, void *stream) {
+tsr_status tsr_pages_reserve(tsr_session *s, uint32_t state, const uint32_t *rows, const uint32_t *by, size_t count,
+                             void *stream) {
   const tsr_prog_state *st = &s->program->states[state];
   for (uint32_t l = 0; l < st->list_count; l++) {
     tsr_pages *g = &s->pages[st->list_first + l];

@@ -152,7 +152,8 @@ static bool pack(item *items, uint32_t count, uint64_t *out_total) {
   return true;
 }
 
-static tsr_status plan_function(tsr_session *s, tsr_call_function *f, range *ranges, item *items, uint64_t *out_bytes, tsr_error *e) {
+static tsr_status plan_function(tsr_session *s, tsr_call_function *f, range *ranges, item *items, uint64_t *out_bytes,
+                                tsr_error *e) {
   const tsr_program *p = s->program;
   const tsr_prog_node *nodes = p->nodes + f->f->node_first;
   for (uint32_t i = 0; i < f->f->node_count; i++) {
@@ -167,7 +168,8 @@ static tsr_status plan_function(tsr_session *s, tsr_call_function *f, range *ran
     int64_t most = ranges[b->bytes].hi;
     uint64_t align = s->device->align, bytes = most <= 0 ? 0 : ((uint64_t)most + align - 1) & ~(align - 1);
     if (most >= LIMIT / 2 || __builtin_add_overflow(sum, bytes, &sum) || sum > (uint64_t)INT64_MAX / 4)
-      return tsr_fail(e, TSR_OUT_OF_RANGE, "function '%.60s': workspace '%.60s' can become larger than any memory; give the session smaller limits",
+      return tsr_fail(e, TSR_OUT_OF_RANGE,
+                      "function '%.60s': workspace '%.60s' can become larger than any memory; give the session smaller limits",
                       tsr_string(s->artifact, f->f->name), tsr_string(s->artifact, b->name));
     f->planned[i] = bytes;
     if (bytes) items[count++] = (item){.bytes = bytes, .first = b->first, .last = b->last, .buffer = i};

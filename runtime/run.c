@@ -28,12 +28,14 @@ static tsr_status set_dim(call *c, uint32_t dim, int64_t value, const char *from
   const tsr_prog_dim *d = &c->s->program->dims[dim];
   if (c->dims[dim] >= 0) {
     if (c->dims[dim] == value) return TSR_OK;
-    return tsr_fail(c->e, TSR_INVALID, "%.60s: %.60s is %" PRId64 " by %.60s, but was %" PRId64 " before", function_name(c), dim_name(c, dim), value, from, c->dims[dim]);
+    return tsr_fail(c->e, TSR_INVALID, "%.60s: %.60s is %" PRId64 " by %.60s, but was %" PRId64 " before", function_name(c),
+                    dim_name(c, dim), value, from, c->dims[dim]);
   }
   bool ragged = d->per != TSR_NONE;   // its extent in storage may be any that holds the rows
   if (value > c->s->dim_max[dim] || (!ragged && (value < d->min || (value - d->min) % d->step)))
-    return tsr_fail(c->e, TSR_OUT_OF_RANGE, "%.60s: %.60s = %" PRId64 " by %.60s, but the bounds are %" PRId64 " .. %" PRId64 " step %" PRId64, function_name(c),
-                    dim_name(c, dim), value, from, d->min, c->s->dim_max[dim], d->step);
+    return tsr_fail(c->e, TSR_OUT_OF_RANGE,
+                    "%.60s: %.60s = %" PRId64 " by %.60s, but the bounds are %" PRId64 " .. %" PRId64 " step %" PRId64,
+                    function_name(c), dim_name(c, dim), value, from, d->min, c->s->dim_max[dim], d->step);
   c->dims[dim] = value;
   return TSR_OK;
 }
@@ -47,8 +49,8 @@ static tsr_status bind_shapes(call *c) {
     if (!b) return tsr_fail(c->e, TSR_INVALID, "%.60s: no buffer is bound to '%.60s'", function_name(c), str(c, v->name));
     if (v->encoding != TSR_NONE) continue;   // encoded values have a size, not a shape
     if (b->type.dtype != v->dtype || b->type.rank != v->rank)
-      return tsr_fail(c->e, TSR_INVALID, "%.60s: '%.60s' is %s with %u axes; the buffer is %s with %u", function_name(c), str(c, v->name),
-                      tsr_dtype_name(v->dtype), v->rank, tsr_dtype_name(b->type.dtype), b->type.rank);
+      return tsr_fail(c->e, TSR_INVALID, "%.60s: '%.60s' is %s with %u axes; the buffer is %s with %u", function_name(c),
+                      str(c, v->name), tsr_dtype_name(v->dtype), v->rank, tsr_dtype_name(b->type.dtype), b->type.rank);
     for (uint32_t r = 0; r < v->rank; r++) {
       const tsr_prog_node *n = &p->nodes[pf->node_first + p->refs[v->shape + r]];
       if (n->op == TSR_NODE_dim) TSR_TRY(set_dim(c, n->a, b->type.shape[r], str(c, v->name)));
@@ -66,11 +68,12 @@ static tsr_status check_values(call *c) {
     for (uint32_t r = 0; r < v->rank && v->encoding == TSR_NONE; r++) {
       int64_t expected = c->f->values[p->refs[v->shape + r]];
       if (expected != b->type.shape[r])
-        return tsr_fail(c->e, TSR_INVALID, "%.60s: axis %u of '%.60s' must be %" PRId64 ", the buffer has %" PRId64, function_name(c), r, str(c, v->name), expected,
-                        b->type.shape[r]);
+        return tsr_fail(c->e, TSR_INVALID, "%.60s: axis %u of '%.60s' must be %" PRId64 ", the buffer has %" PRId64,
+                        function_name(c), r, str(c, v->name), expected, b->type.shape[r]);
     }
     if (v->bytes != TSR_NONE && (c->f->values[v->bytes] < 0 || (uint64_t)c->f->values[v->bytes] > b->bytes))
-      return tsr_fail(c->e, TSR_INVALID, "%.60s: '%.60s' needs %" PRId64 " bytes, the buffer has %zu", function_name(c), str(c, v->name), c->f->values[v->bytes], b->bytes);
+      return tsr_fail(c->e, TSR_INVALID, "%.60s: '%.60s' needs %" PRId64 " bytes, the buffer has %zu", function_name(c),
+                      str(c, v->name), c->f->values[v->bytes], b->bytes);
   }
   uint32_t inputs = c->f->view->inputs;
   for (uint32_t i = 0; i < pf->buffer_count; i++) {
@@ -79,7 +82,8 @@ static tsr_status check_values(call *c) {
       const tsr_buffer *own = c->f->bound[b->a + (b->kind == TSR_BUFFER_output ? inputs : 0)];
       c->f->base[i] = own->data;
       c->f->bytes[i] = own->bytes;
-    } else if (b->kind == TSR_BUFFER_workspace && c->f->values[b->bytes] > (int64_t)c->f->planned[i]) {   // bounds are proved: a fault of ours
+    } else if (b->kind == TSR_BUFFER_workspace &&
+               c->f->values[b->bytes] > (int64_t)c->f->planned[i]) {   // bounds are proved: a fault of ours
       return tsr_fail(c->e, TSR_INTERNAL, "%.60s: workspace '%.60s' is larger than planned", function_name(c), str(c, b->name));
     }
   }
@@ -100,7 +104,8 @@ static tsr_status read_rows(call *c) {
     if (view->states) {
       tsr_seq *q = tsr_find_sequence(s, c->rows[i].sequence, &s->row_index[i]);
       if (!q) return tsr_fail(c->e, TSR_NOT_FOUND, "%.60s: row %u names no sequence of this session", function_name(c), i);
-      if (q->busy == s->mark) return tsr_fail(c->e, TSR_INVALID, "%.60s: row %u names a sequence that an earlier row names", function_name(c), i);
+      if (q->busy == s->mark)
+        return tsr_fail(c->e, TSR_INVALID, "%.60s: row %u names a sequence that an earlier row names", function_name(c), i);
       q->busy = s->mark;
       for (uint32_t k = 0; k < p->states_count; k++) {
         s->lengths[k][i] = (int32_t)q->length[k];
@@ -112,8 +117,8 @@ static tsr_status read_rows(call *c) {
       uint32_t dim = p->ragged_dims[k], length = c->rows[i].lengths[k];
       const tsr_prog_dim *d = &p->dims[dim];
       if (length < d->min || length > s->dim_max[dim] || (length - d->min) % d->step)
-        return tsr_fail(c->e, TSR_OUT_OF_RANGE, "%.60s: row %u: %.60s = %u, but the bounds are %" PRId64 " .. %" PRId64, function_name(c), i, dim_name(c, dim), length,
-                        d->min, s->dim_max[dim]);
+        return tsr_fail(c->e, TSR_OUT_OF_RANGE, "%.60s: row %u: %.60s = %u, but the bounds are %" PRId64 " .. %" PRId64,
+                        function_name(c), i, dim_name(c, dim), length, d->min, s->dim_max[dim]);
       s->ragged[k][i] = (int32_t)length;
       c->leaves.total[k] += length;
       if (length > c->leaves.longest[k]) c->leaves.longest[k] = length;
@@ -124,8 +129,8 @@ static tsr_status read_rows(call *c) {
     uint32_t dim = p->ragged_dims[k];
     if (c->dims[dim] < 0) c->dims[dim] = c->leaves.longest[k];
     if (c->dims[dim] < c->leaves.longest[k])
-      return tsr_fail(c->e, TSR_INVALID, "%.60s: a row has %.60s = %" PRId64 ", but the buffers hold %" PRId64, function_name(c), dim_name(c, dim), c->leaves.longest[k],
-                      c->dims[dim]);
+      return tsr_fail(c->e, TSR_INVALID, "%.60s: a row has %.60s = %" PRId64 ", but the buffers hold %" PRId64, function_name(c),
+                      dim_name(c, dim), c->leaves.longest[k], c->dims[dim]);
   }
   return TSR_OK;
 }
@@ -141,12 +146,15 @@ static tsr_status read_advances(call *c) {
     uint32_t state = step->a, *by = s->by[state], number = 0;
     while (step->b != TSR_NONE && p->ragged_dims[number] != step->b) number++;
     int64_t fixed = step->b == TSR_NONE ? c->f->values[step->first] : 0;
-    if (fixed < 0 || fixed > INT32_MAX) return tsr_fail(c->e, TSR_OUT_OF_RANGE, "%s: state '%.60s' cannot grow by this many tokens", str(c, step->loc), str(c, p->states[state].name));
+    if (fixed < 0 || fixed > INT32_MAX)
+      return tsr_fail(c->e, TSR_OUT_OF_RANGE, "%s: state '%.60s' cannot grow by this many tokens", str(c, step->loc),
+                      str(c, p->states[state].name));
     for (uint32_t i = 0; i < c->count; i++) {
       by[i] = step->b == TSR_NONE ? (uint32_t)fixed : (uint32_t)s->ragged[number][i];
       if ((int64_t)s->lengths[state][i] + by[i] > s->state_max[state])
-        return tsr_fail(c->e, TSR_OUT_OF_RANGE, "%.60s: row %u: state '%.60s' has %d tokens and would get %u more; its bound is %" PRId64, function_name(c), i,
-                        str(c, p->states[state].name), s->lengths[state][i], by[i], s->state_max[state]);
+        return tsr_fail(c->e, TSR_OUT_OF_RANGE,
+                        "%.60s: row %u: state '%.60s' has %d tokens and would get %u more; its bound is %" PRId64,
+                        function_name(c), i, str(c, p->states[state].name), s->lengths[state][i], by[i], s->state_max[state]);
     }
   }
   return TSR_OK;
@@ -154,7 +162,8 @@ static tsr_status read_advances(call *c) {
 
 static void trim_advances(call *c) {
   for (uint32_t k = 0; k < c->f->advance_count; k++)
-    for (uint32_t i = 0; i < c->count; i++) tsr_pages_trim(c->s, c->s->program->steps[c->f->f->step_first + c->f->advance[k]].a, c->s->row_index[i]);
+    for (uint32_t i = 0; i < c->count; i++)
+      tsr_pages_trim(c->s, c->s->program->steps[c->f->f->step_first + c->f->advance[k]].a, c->s->row_index[i]);
 }
 
 static tsr_status reserve(call *c) {
@@ -163,8 +172,10 @@ static tsr_status reserve(call *c) {
     uint32_t state = s->program->steps[c->f->f->step_first + c->f->advance[k]].a;
     tsr_status status = tsr_pages_reserve(s, state, s->row_index, s->by[state], c->count, c->stream);
     if (status == TSR_OUT_OF_PAGES)
-      return tsr_fail(c->e, status, "%.60s: state '%.60s' has no pages left for %u rows; destroy or truncate sequences, or give the session more tokens", function_name(c),
-                      str(c, s->program->states[state].name), c->count);
+      return tsr_fail(
+          c->e, status,
+          "%.60s: state '%.60s' has no pages left for %u rows; destroy or truncate sequences, or give the session more tokens",
+          function_name(c), str(c, s->program->states[state].name), c->count);
     if (status != TSR_OK) return tsr_fail(c->e, status, "%.60s: preparing pages failed", function_name(c));
   }
   return TSR_OK;
@@ -178,7 +189,8 @@ static tsr_status publish_tables(call *c) {
     for (uint32_t g = 0; g < s->pages_count; g++) {
       const tsr_pages *pages = &s->pages[g];
       for (uint32_t i = 0; i < c->count; i++)
-        memcpy(pages->table + (size_t)i * pages->width, pages->entries + (size_t)s->row_index[i] * pages->width, (size_t)pages->width * 4);
+        memcpy(pages->table + (size_t)i * pages->width, pages->entries + (size_t)s->row_index[i] * pages->width,
+               (size_t)pages->width * 4);
     }
   if (s->device->host_memory || c->f->view->rows == TSR_NONE || s->tables_bytes == 0) return TSR_OK;
   const tsr_device_ops *ops = s->device->ops;
@@ -196,17 +208,20 @@ static tsr_status publish_tables(call *c) {
 
 static tsr_status bad_size(const call *c, uint32_t step, const char *what) {
   const tsr_prog_step *s = &c->s->program->steps[c->f->f->step_first + step];
-  return tsr_fail(c->e, TSR_OUT_OF_RANGE, "%.100s%s%.60s, step %u: %s is out of range", str(c, s->loc), *str(c, s->loc) ? ": " : "", function_name(c), step, what);
+  return tsr_fail(c->e, TSR_OUT_OF_RANGE, "%.100s%s%.60s, step %u: %s is out of range", str(c, s->loc),
+                  *str(c, s->loc) ? ": " : "", function_name(c), step, what);
 }
 
 static tsr_status raised(const call *c, uint32_t kernel, uint32_t code, const char *loc) {
   const tsr_program *p = c->s->program;
   const tsr_prog_kernel *k = &p->kernels[kernel];
   if (code == 0 || code > k->raise_count)
-    return tsr_fail(c->e, TSR_INTERNAL, "%.120s%skernel %.60s returned %d, which is no code of its", loc, *loc ? ": " : "", str(c, k->name), (int)code);
+    return tsr_fail(c->e, TSR_INTERNAL, "%.120s%skernel %.60s returned %d, which is no code of its", loc, *loc ? ": " : "",
+                    str(c, k->name), (int)code);
   const tsr_prog_raise *r = &p->raises[k->raise_first + code - 1];
   const char *where = *str(c, r->loc) ? str(c, r->loc) : loc;
-  return tsr_fail(c->e, TSR_OUT_OF_RANGE, "%.160s%s%.200s (in %.60s, kernel %.40s)", where, *where ? ": " : "", str(c, r->text), function_name(c), str(c, k->name));
+  return tsr_fail(c->e, TSR_OUT_OF_RANGE, "%.160s%s%.200s (in %.60s, kernel %.40s)", where, *where ? ": " : "", str(c, r->text),
+                  function_name(c), str(c, k->name));
 }
 
 // Address of an argument with `bytes` usable behind it; NULL when out of the buffer.
@@ -217,7 +232,8 @@ static inline unsigned char *argument(const call *c, const tsr_prog_arg *a, uint
   return c->f->base[a->buffer] ? c->f->base[a->buffer] + offset : NULL;
 }
 
-static tsr_status launch(call *c, uint32_t number, uint32_t launch_number, const tsr_prog_step *step, const tsr_prog_variant **ran) {
+static tsr_status launch(call *c, uint32_t number, uint32_t launch_number, const tsr_prog_step *step,
+                         const tsr_prog_variant **ran) {
   tsr_session *s = c->s;
   const tsr_program *p = s->program;
   const int64_t *values = c->f->values;
@@ -256,7 +272,8 @@ static tsr_status launch(call *c, uint32_t number, uint32_t launch_number, const
   uint32_t code = 0;
   tsr_status status = s->device->ops->launch(s, &l, c->stream, &code);
   if (status == TSR_OUT_OF_RANGE) return bad_size(c, number, "the number of blocks");
-  if (status != TSR_OK) return tsr_fail(c->e, status, "%.120s: launching kernel %.60s failed", str(c, step->loc), str(c, p->kernels[v->kernel].name));
+  if (status != TSR_OK)
+    return tsr_fail(c->e, status, "%.120s: launching kernel %.60s failed", str(c, step->loc), str(c, p->kernels[v->kernel].name));
   if (code && atomic_load_explicit(&s->cancelled, memory_order_relaxed)) return TSR_CANCELLED;   // noticed by the caller
   return code ? raised(c, v->kernel, code, str(c, step->loc)) : TSR_OK;
 }
@@ -270,7 +287,8 @@ static tsr_status move(call *c, uint32_t number, const tsr_prog_step *step) {
   unsigned char *to = argument(c, &p->args[step->first], (uint64_t)bytes);
   unsigned char *from = step->kind == TSR_STEP_copy ? argument(c, &p->args[step->first + 1], (uint64_t)bytes) : to;
   if (!to || !from) return bad_size(c, number, "the place of a copy or fill");
-  tsr_status s = step->kind == TSR_STEP_copy ? ops->copy(c->s->device, to, from, (size_t)bytes, c->stream) : ops->fill(c->s->device, to, step->b, (size_t)bytes, c->stream);
+  tsr_status s = step->kind == TSR_STEP_copy ? ops->copy(c->s->device, to, from, (size_t)bytes, c->stream)
+                                             : ops->fill(c->s->device, to, step->b, (size_t)bytes, c->stream);
   return s == TSR_OK ? s : tsr_fail(c->e, s, "%.120s: a copy or fill failed", str(c, step->loc));
 }
 
@@ -283,7 +301,8 @@ static double now(void) {
 static tsr_status report(call *c, uint32_t number, const tsr_prog_step *step, const tsr_prog_variant *ran, double started) {
   tsr_session *s = c->s;
   if (s->device->async) TSR_TRY(s->device->ops->wait(s->device, c->stream, c->e));
-  tsr_profile_record r = {.function = function_name(c), .step = number, .location = str(c, step->loc), .seconds = now() - started};
+  tsr_profile_record r = {
+      .function = function_name(c), .step = number, .location = str(c, step->loc), .seconds = now() - started};
   r.kernel = ran ? str(c, s->program->kernels[ran->kernel].name) : step->kind == TSR_STEP_copy ? "(copy)" : "(fill)";
   for (int i = 0; i < 3 && ran; i++) r.grid[i] = (uint32_t)c->f->values[ran->grid[i]];
   if (ran || step->kind != TSR_STEP_launch) s->profile(s->profile_user, &r);
@@ -305,11 +324,13 @@ static tsr_status run_steps(call *c) {
       case TSR_STEP_fill: status = move(c, i, step); break;
       case TSR_STEP_require:
         if (c->f->values[step->a] == TSR_BAD_VALUE || c->f->values[step->a] == 0)
-          return tsr_fail(c->e, TSR_OUT_OF_RANGE, "%.120s%s%.60s: %.200s", str(c, step->loc), *str(c, step->loc) ? ": " : "", function_name(c), str(c, step->b));
+          return tsr_fail(c->e, TSR_OUT_OF_RANGE, "%.120s%s%.60s: %.200s", str(c, step->loc), *str(c, step->loc) ? ": " : "",
+                          function_name(c), str(c, step->b));
         continue;
       default: continue;   // advance: when the call is done
     }
-    if (atomic_load_explicit(&s->cancelled, memory_order_relaxed)) return tsr_fail(c->e, TSR_CANCELLED, "%.60s was cancelled", function_name(c));
+    if (atomic_load_explicit(&s->cancelled, memory_order_relaxed))
+      return tsr_fail(c->e, TSR_CANCELLED, "%.60s was cancelled", function_name(c));
     if (status == TSR_OK && s->profile) status = report(c, i, step, ran, started);
     if (status != TSR_OK) return status;
   }
@@ -319,7 +340,8 @@ static tsr_status run_steps(call *c) {
 // --- Outcome ---------------------------------------------------------------------------------------------------------------
 
 // Reads the error words of a function's launches (first .. first + count - 1 of the session) and clears them if any is set.
-static tsr_status read_errors(tsr_session *s, uint32_t first, uint32_t count, void *stream, uint32_t *launch_number, uint32_t *code) {
+static tsr_status read_errors(tsr_session *s, uint32_t first, uint32_t count, void *stream, uint32_t *launch_number,
+                              uint32_t *code) {
   const tsr_device_ops *ops = s->device->ops;
   *code = 0;
   if (count == 0) return TSR_OK;
@@ -364,7 +386,9 @@ static tsr_status remember(call *c, tsr_stream *stream) {
   tsr_session *s = c->s;
   uint32_t count = c->f->view->states ? c->count : 0;
   tsr_pending *p = tsr_calloc(1, sizeof *p);
-  if (p) *p = (tsr_pending){.count = count, .rows = tsr_calloc(count, sizeof *p->rows), .lengths = tsr_calloc(count, sizeof *p->lengths)};
+  if (p)
+    *p = (tsr_pending){
+        .count = count, .rows = tsr_calloc(count, sizeof *p->rows), .lengths = tsr_calloc(count, sizeof *p->lengths)};
   if (!p || !p->rows || !p->lengths) {
     if (p) free_pending(p);
     return tsr_fail(c->e, TSR_OUT_OF_MEMORY, "out of memory");
@@ -436,7 +460,8 @@ static tsr_status run_call(call *c, tsr_stream *stream) {
   }
   if (c->f->uses_errors) {
     tsr_status seen = read_errors(s, c->f->first_error, c->f->view->launches, c->stream, &number, &code);
-    if (status == TSR_OK && seen != TSR_OK) status = tsr_fail(c->e, seen, "%.60s: reading the error words failed", function_name(c));
+    if (status == TSR_OK && seen != TSR_OK)
+      status = tsr_fail(c->e, seen, "%.60s: reading the error words failed", function_name(c));
     else if (status == TSR_OK && code) status = raised_on_device(s, number, code, c->e);
   }
   if (status == TSR_OK) advance(c);
@@ -444,17 +469,27 @@ static tsr_status run_call(call *c, tsr_stream *stream) {
   return status;
 }
 
-tsr_status tsr_session_run(tsr_session *s, const char *function, const tsr_row *rows, size_t row_count, tsr_stream *stream, tsr_error *e) {
-  if (!s || !function || (row_count && !rows) || (stream && stream->device != s->device)) return tsr_fail(e, TSR_INVALID, "tsr_session_run: bad arguments");
+tsr_status tsr_session_run(tsr_session *s, const char *function, const tsr_row *rows, size_t row_count, tsr_stream *stream,
+                           tsr_error *e) {
+  if (!s || !function || (row_count && !rows) || (stream && stream->device != s->device))
+    return tsr_fail(e, TSR_INVALID, "tsr_session_run: bad arguments");
   uint32_t i = tsr_find_function(s->program, function);
   if (i == TSR_NONE) return tsr_fail(e, TSR_NOT_FOUND, "the artifact has no function '%.60s'", function);
-  if (!s->functions[i].enabled) return tsr_fail(e, TSR_NOT_FOUND, "function '%.60s' was not named when the session was made", function);
-  if (row_count > s->rows_max) return tsr_fail(e, TSR_OUT_OF_RANGE, "%.60s: %zu rows; this session takes at most %u", function, row_count, s->rows_max);
+  if (!s->functions[i].enabled)
+    return tsr_fail(e, TSR_NOT_FOUND, "function '%.60s' was not named when the session was made", function);
+  if (row_count > s->rows_max)
+    return tsr_fail(e, TSR_OUT_OF_RANGE, "%.60s: %zu rows; this session takes at most %u", function, row_count, s->rows_max);
   if (s->pending && (s->stream != stream || s->profile)) TSR_TRY(tsr_session_settle(s, e));
-  call c = {.s = s, .f = &s->functions[i], .rows = rows, .count = (uint32_t)row_count, .stream = stream ? stream->native : NULL, .e = e};
+  call c = {.s = s,
+            .f = &s->functions[i],
+            .rows = rows,
+            .count = (uint32_t)row_count,
+            .stream = stream ? stream->native : NULL,
+            .e = e};
   bool shared = !s->device->async;   // host: the workers serve one call at a time
   if (shared) pthread_mutex_lock(&s->device->lock);
-  tsr_status status = atomic_load(&s->cancelled) ? tsr_fail(e, TSR_CANCELLED, "%.60s was cancelled", function) : run_call(&c, stream);
+  tsr_status status =
+      atomic_load(&s->cancelled) ? tsr_fail(e, TSR_CANCELLED, "%.60s was cancelled", function) : run_call(&c, stream);
   if (shared) pthread_mutex_unlock(&s->device->lock);
   if (status == TSR_CANCELLED) atomic_store(&s->cancelled, false);
   return status;

@@ -19,17 +19,20 @@ static tsr_status upload(tsr_device *d, const tsr_artifact *a, const tsr_prog_we
   for (uint64_t at = 0; at < w->bytes; at += CHUNK) {
     size_t n = w->bytes - at < CHUNK ? (size_t)(w->bytes - at) : CHUNK;
     tsr_hash_add(&h, from + at, n);
-    if (d->ops->write(d, to + at, from + at, n, NULL) != TSR_OK) return tsr_fail(e, TSR_DEVICE_LOST, "copying weight '%.60s' failed", tsr_string(a, w->name));
+    if (d->ops->write(d, to + at, from + at, n, NULL) != TSR_OK)
+      return tsr_fail(e, TSR_DEVICE_LOST, "copying weight '%.60s' failed", tsr_string(a, w->name));
   }
   if (tsr_hash_end(&h) == w->checksum) return TSR_OK;
-  return tsr_fail(e, TSR_CORRUPT, "%s: weight '%.60s': its checksum does not match; the file is damaged", a->path, tsr_string(a, w->name));
+  return tsr_fail(e, TSR_CORRUPT, "%s: weight '%.60s': its checksum does not match; the file is damaged", a->path,
+                  tsr_string(a, w->name));
 }
 
 static tsr_status make_weights(tsr_device *d, const tsr_program *p, bool copied, tsr_error *e, tsr_weights **out) {
   const tsr_artifact *a = p->artifact;
   tsr_weights *w = tsr_calloc(1, sizeof *w);
   if (!w) return out_of_memory(e);
-  *w = (tsr_weights){.device = d, .program = p, .copied = copied, .refs = 1, .bases = tsr_calloc(p->weights_count, sizeof *w->bases)};
+  *w = (tsr_weights){
+      .device = d, .program = p, .copied = copied, .refs = 1, .bases = tsr_calloc(p->weights_count, sizeof *w->bases)};
   tsr_status s = w->bases ? TSR_OK : out_of_memory(e);
   for (uint32_t i = 0; i < p->weights_count && s == TSR_OK; i++) {
     if (copied) w->block_bytes += round_up(p->weights[i].bytes, 256);   // cannot overflow: all are parts of files
@@ -97,14 +100,16 @@ static tsr_status set_limit(tsr_session *s, const tsr_limit *l, tsr_error *e) {
     const tsr_prog_dim *d = &p->dims[i];
     if (strcmp(tsr_string(s->artifact, d->name), l->name) != 0) continue;
     if (l->max < d->min || l->max > d->max)
-      return tsr_fail(e, TSR_OUT_OF_RANGE, "limit %s = %" PRId64 ": the artifact allows %" PRId64 " .. %" PRId64, l->name, l->max, d->min, d->max);
+      return tsr_fail(e, TSR_OUT_OF_RANGE, "limit %s = %" PRId64 ": the artifact allows %" PRId64 " .. %" PRId64, l->name, l->max,
+                      d->min, d->max);
     s->dim_max[i] = l->max;
     return TSR_OK;
   }
   for (uint32_t i = 0; i < p->states_count; i++) {
     if (strcmp(tsr_string(s->artifact, p->states[i].name), l->name) != 0) continue;
     if (l->max < 1 || l->max > p->states[i].max_length)
-      return tsr_fail(e, TSR_OUT_OF_RANGE, "limit %s = %" PRId64 ": the artifact allows 1 .. %" PRId64, l->name, l->max, p->states[i].max_length);
+      return tsr_fail(e, TSR_OUT_OF_RANGE, "limit %s = %" PRId64 ": the artifact allows 1 .. %" PRId64, l->name, l->max,
+                      p->states[i].max_length);
     s->state_max[i] = l->max;
     return TSR_OK;
   }
@@ -118,9 +123,11 @@ static tsr_status set_pages(tsr_session *s, const tsr_session_options *o, tsr_er
     uint64_t width = (uint64_t)ts_ceil_div(s->state_max[i], st->page);
     uint64_t pages = o->tokens ? o->tokens / st->page + (o->tokens % st->page != 0) : s->sequence_count * width;   // < 2^63
     if (pages > INT32_MAX || s->sequence_count * width > INT32_MAX)
-      return tsr_fail(e, TSR_OUT_OF_RANGE, "state '%.60s': %" PRIu64 " pages are too many; give the session smaller limits", tsr_string(s->artifact, st->name), pages);
+      return tsr_fail(e, TSR_OUT_OF_RANGE, "state '%.60s': %" PRIu64 " pages are too many; give the session smaller limits",
+                      tsr_string(s->artifact, st->name), pages);
     for (uint32_t l = 0; l < st->list_count; l++)
-      s->pages[st->list_first + l] = (tsr_pages){.state = i, .list = l, .page = st->page, .width = (uint32_t)width, .capacity = (uint32_t)pages};
+      s->pages[st->list_first + l] =
+          (tsr_pages){.state = i, .list = l, .page = st->page, .width = (uint32_t)width, .capacity = (uint32_t)pages};
   }
   s->pages_count = p->lists_count;
   return TSR_OK;
@@ -130,7 +137,9 @@ static tsr_status enable_functions(tsr_session *s, const tsr_session_options *o,
   const tsr_program *p = s->program;
   for (uint32_t i = 0; i < o->function_count; i++) {
     uint32_t f = o->functions && o->functions[i] ? tsr_find_function(p, o->functions[i]) : TSR_NONE;
-    if (f == TSR_NONE) return tsr_fail(e, TSR_NOT_FOUND, "the artifact has no function '%.60s'", o->functions && o->functions[i] ? o->functions[i] : "(null)");
+    if (f == TSR_NONE)
+      return tsr_fail(e, TSR_NOT_FOUND, "the artifact has no function '%.60s'",
+                      o->functions && o->functions[i] ? o->functions[i] : "(null)");
     s->functions[f].enabled = true;
   }
   for (uint32_t i = 0; i < p->functions_count; i++) {
@@ -142,7 +151,8 @@ static tsr_status enable_functions(tsr_session *s, const tsr_session_options *o,
     s->error_count += f->view->launches;
     for (uint32_t k = 0; k < f->f->step_count; k++)
       if (p->steps[f->f->step_first + k].kind == TSR_STEP_advance) f->advance[f->advance_count++] = k;   // one per state at most
-    for (uint32_t k = 0; k < f->f->buffer_count; k++) f->uses_errors |= p->buffers[f->f->buffer_first + k].kind == TSR_BUFFER_error;
+    for (uint32_t k = 0; k < f->f->buffer_count; k++)
+      f->uses_errors |= p->buffers[f->f->buffer_first + k].kind == TSR_BUFFER_error;
     f->bound = tsr_calloc(f->f->value_count, sizeof *f->bound);
     f->values = tsr_calloc(f->f->node_count, sizeof *f->values);
     f->planned = tsr_calloc(f->f->buffer_count, sizeof *f->planned);
@@ -150,14 +160,17 @@ static tsr_status enable_functions(tsr_session *s, const tsr_session_options *o,
     f->base = tsr_calloc(f->f->buffer_count, sizeof *f->base);
     f->bytes = tsr_calloc(f->f->buffer_count, sizeof *f->bytes);
     if (!f->bound || !f->values || !f->planned || !f->offset || !f->base || !f->bytes) return out_of_memory(e);
-    if (f->enabled && f->view->rows != TSR_NONE && s->dim_max[f->view->rows] > s->rows_max) s->rows_max = (uint32_t)s->dim_max[f->view->rows];
+    if (f->enabled && f->view->rows != TSR_NONE && s->dim_max[f->view->rows] > s->rows_max)
+      s->rows_max = (uint32_t)s->dim_max[f->view->rows];
   }
   return TSR_OK;
 }
 
 // A session with its limits and plan, before anything is spent on a device.
-static tsr_status prepare(tsr_artifact *a, tsr_device *d, const tsr_session_options *options, tsr_error *e, tsr_session **out, tsr_session_options *o) {
-  if (!a || !d || !out || !tsr_options(o, sizeof *o, options)) return tsr_fail(e, TSR_INVALID, "a session needs an artifact and a device, and sane options");
+static tsr_status prepare(tsr_artifact *a, tsr_device *d, const tsr_session_options *options, tsr_error *e, tsr_session **out,
+                          tsr_session_options *o) {
+  if (!a || !d || !out || !tsr_options(o, sizeof *o, options))
+    return tsr_fail(e, TSR_INVALID, "a session needs an artifact and a device, and sane options");
   if (o->limit_count && !o->limits) return tsr_fail(e, TSR_INVALID, "limits are missing");
   tsr_status status;
   uint32_t target = tsr_find_target(a, d, e, &status);
@@ -176,7 +189,8 @@ static tsr_status prepare(tsr_artifact *a, tsr_device *d, const tsr_session_opti
   if (!s->functions || !s->pools || !s->pool_bytes) status = out_of_memory(e);
   for (uint32_t i = 0; i < o->limit_count && status == TSR_OK; i++) status = set_limit(s, &o->limits[i], e);
   for (uint32_t i = 0; i < p->dims_count && status == TSR_OK; i++)
-    if (p->dims[i].per != TSR_NONE && s->dim_max[p->dims[i].per] > 1 << 20) status = tsr_fail(e, TSR_OUT_OF_RANGE, "more than 2^20 rows");
+    if (p->dims[i].per != TSR_NONE && s->dim_max[p->dims[i].per] > 1 << 20)
+      status = tsr_fail(e, TSR_OUT_OF_RANGE, "more than 2^20 rows");
   for (uint32_t i = 0; i < p->states_count && status == TSR_OK; i++)
     if (s->dim_max[p->states[i].rows] > 1 << 20) status = tsr_fail(e, TSR_OUT_OF_RANGE, "more than 2^20 rows");
   if (status == TSR_OK) status = enable_functions(s, o, e);
@@ -234,7 +248,9 @@ static tsr_status make_tables(tsr_session *s, tsr_error *e) {
   return s->device->host_memory ? TSR_OK : get(s, total, "tables", e, &s->device_tables);
 }
 
-static unsigned char *on_device(const tsr_session *s, const void *table) { return s->device_tables + ((const unsigned char *)table - s->tables); }
+static unsigned char *on_device(const tsr_session *s, const void *table) {
+  return s->device_tables + ((const unsigned char *)table - s->tables);
+}
 
 // Addresses that stay the same from call to call.
 static void place_buffers(tsr_session *s, tsr_call_function *f) {
@@ -266,7 +282,9 @@ static void place_buffers(tsr_session *s, tsr_call_function *f) {
           if (p->ragged_dims[k] == b->a) f->base[i] = on_device(s, s->ragged[k]);
         f->bytes[i] = rows;
         break;
-      case TSR_BUFFER_error: f->base[i] = s->errors + 4 * (uint64_t)f->first_error, f->bytes[i] = 4 * (uint64_t)f->view->launches; break;
+      case TSR_BUFFER_error:
+        f->base[i] = s->errors + 4 * (uint64_t)f->first_error, f->bytes[i] = 4 * (uint64_t)f->view->launches;
+        break;
       default: break;
     }
   }
@@ -292,7 +310,8 @@ static tsr_status create(tsr_session *s, const tsr_session_options *o, tsr_error
   return TSR_OK;
 }
 
-tsr_status tsr_session_create(tsr_artifact *a, tsr_device *d, const tsr_session_options *options, tsr_error *e, tsr_session **out) {
+tsr_status tsr_session_create(tsr_artifact *a, tsr_device *d, const tsr_session_options *options, tsr_error *e,
+                              tsr_session **out) {
   tsr_session_options o;
   tsr_session *s;
   if (!out) return tsr_fail(e, TSR_INVALID, "tsr_session_create: no place for the result");

@@ -72,7 +72,8 @@ typedef struct tsr_open_options {
 
 TSR_API tsr_status    tsr_artifact_open(const char *path, const tsr_open_options *, tsr_error *e, tsr_artifact **out);
 /* The bytes must stay as they are until the artifact is released. */
-TSR_API tsr_status    tsr_artifact_open_memory(const void *data, size_t bytes, const tsr_open_options *, tsr_error *e, tsr_artifact **out);
+TSR_API tsr_status tsr_artifact_open_memory(const void *data, size_t bytes, const tsr_open_options *, tsr_error *e,
+                                            tsr_artifact **out);
 TSR_API tsr_artifact *tsr_artifact_retain(tsr_artifact *);
 TSR_API void          tsr_artifact_release(tsr_artifact *);
 TSR_API tsr_status    tsr_artifact_verify(tsr_artifact *, tsr_error *e);                  /* reads every byte */
@@ -209,9 +210,10 @@ typedef struct tsr_row {
 } tsr_row;
 
 /* Sizes come from the bound buffers' shapes and from the rows. Ragged tensors are stored padded; padding is never read.
- * With a stream (cuda) the call returns when the work is queued: states advance provisionally, and tsr_stream_wait returns an error
- * and rolls them back if a kernel raised. Without one it returns when the work is done. */
-TSR_API tsr_status tsr_session_run(tsr_session *, const char *function, const tsr_row *rows, size_t row_count, tsr_stream *, tsr_error *e);
+ * With a stream (cuda) the call returns when the work is queued: states advance provisionally, and tsr_stream_wait returns an
+ * error and rolls them back if a kernel raised. Without one it returns when the work is done. */
+TSR_API tsr_status tsr_session_run(tsr_session *, const char *function, const tsr_row *rows, size_t row_count, tsr_stream *,
+                                   tsr_error *e);
 /* From any thread: the call in progress, or else the next one, returns TSR_CANCELLED. */
 TSR_API tsr_status tsr_session_cancel(tsr_session *);
 TSR_API tsr_status tsr_session_memory(const tsr_session *, tsr_memory *out);

@@ -296,7 +296,8 @@ static inline uint64_t tsr_checksum(const void *data, size_t n) {
   return tsr_hash_end(&h);
 }
 
-_Static_assert(sizeof(tsr_header) == 64 && sizeof(tsr_section) == 40 && sizeof(tsr_prog_node) == 24 && sizeof(tsr_prog_step) == 24,
-  "records have no hidden padding");
+_Static_assert(sizeof(tsr_header) == 64 && sizeof(tsr_section) == 40 && sizeof(tsr_prog_node) == 24 &&
+                   sizeof(tsr_prog_step) == 24,
+               "records have no hidden padding");
 
 #endif

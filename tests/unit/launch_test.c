@@ -84,20 +84,24 @@ START_TEST(round_trip) {
 END_TEST
 
 START_TEST(refusals) {
-  static const struct { const char *text, *says; } bad[] = {
-    {"launch @m for host { function @f(%x : f32[n]) -> () {} }", "no dim 'n'"},
-    {"launch @m for host { dim @n : 5 .. 3 }", "range"},
-    {"launch @m for host { dim @n : 0 .. 3 function @f(%x : f32[n * 2]) -> () { require [n < 3] \"x\" } }", "cannot know it"},
-    {"launch @m for host { dim @n : 0 .. 3 kernel @k(1 pointers, 0 sizes) function @f(%x : f32[n]) -> () { launch @k grid [1, 1, 1] args() sizes [] } }", "takes 1 pointers"},
-    {"launch @m for host { dim @n : 0 .. 3 function @f(%x : f32[n]) -> () { buffer %x = input 1 } }", "not there"},
-    {"launch @m for host { dim @n : 0 .. 3 function @f(%x : f32[n]) -> () { buffer %x = input 0 fill %x with 0x0 bytes [4] } }", "read only"},
-    {"launch @m for host { dim @n : 0 .. 3 function @f() -> (%y : f32[n]) { buffer %t = workspace [4] steps 1 .. 1 fill %t with 0x0 bytes [4] fill %t with 0x0 bytes [4] } }", "outside its lifetime"},
-    {"launch @m for host { dim @n : 0 .. 3 dim @n : 0 .. 3 }", "two dims"},
-    {"launch @m for host { dim @n : 0 .. 3 function @f(%x : f32[(n + 1) + 2 + 3]) -> () {} }", "parentheses"},
-    {"launch @m for host { function @f() -> () { require [9223372036854775808] \"\" } }", "at most"},
-    {"launch @m for host { } x", "behind"},
-    {"launch @m for host { dim @\"n : 0 .. 3 }", "string"},
-    {"launch @m for host {", "expected"},
+  static const struct { const char *text, *says;
+  } bad[] = {
+      {"launch @m for host { function @f(%x : f32[n]) -> () {} }", "no dim 'n'"},
+      {"launch @m for host { dim @n : 5 .. 3 }", "range"},
+      {"launch @m for host { dim @n : 0 .. 3 function @f(%x : f32[n * 2]) -> () { require [n < 3] \"x\" } }", "cannot know it"},
+      {"launch @m for host { dim @n : 0 .. 3 kernel @k(1 pointers, 0 sizes) function @f(%x : f32[n]) -> () { launch @k grid [1, 1, 1] args() sizes [] } }",
+       "takes 1 pointers"},
+      {"launch @m for host { dim @n : 0 .. 3 function @f(%x : f32[n]) -> () { buffer %x = input 1 } }", "not there"},
+      {"launch @m for host { dim @n : 0 .. 3 function @f(%x : f32[n]) -> () { buffer %x = input 0 fill %x with 0x0 bytes [4] } }",
+       "read only"},
+      {"launch @m for host { dim @n : 0 .. 3 function @f() -> (%y : f32[n]) { buffer %t = workspace [4] steps 1 .. 1 fill %t with 0x0 bytes [4] fill %t with 0x0 bytes [4] } }",
+       "outside its lifetime"},
+      {"launch @m for host { dim @n : 0 .. 3 dim @n : 0 .. 3 }", "two dims"},
+      {"launch @m for host { dim @n : 0 .. 3 function @f(%x : f32[(n + 1) + 2 + 3]) -> () {} }", "parentheses"},
+      {"launch @m for host { function @f() -> () { require [9223372036854775808] \"\" } }", "at most"},
+      {"launch @m for host { } x", "behind"},
+      {"launch @m for host { dim @\"n : 0 .. 3 }", "string"},
+      {"launch @m for host {", "expected"},
   };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     world w;
@@ -143,8 +147,17 @@ static ir_lexpr draw(ir_lfunction *f, int depth, const int64_t *dims, __int128 *
     if (r < 0) q--, r += b;
     *value = op == IR_L_floordiv ? q : op == IR_L_mod ? r : q + (r > 0);
   } else {
-    *value = op == IR_L_add ? a + b : op == IR_L_sub ? a - b : op == IR_L_mul ? a * b : op == IR_L_min ? (a < b ? a : b) : op == IR_L_max ? (a > b ? a : b)
-           : op == IR_L_lt ? a < b : op == IR_L_le ? a <= b : op == IR_L_eq ? a == b : op == IR_L_ne ? a != b : op == IR_L_and ? a && b : a || b;
+    *value = op == IR_L_add   ? a + b
+             : op == IR_L_sub ? a - b
+             : op == IR_L_mul ? a * b
+             : op == IR_L_min ? (a < b ? a : b)
+             : op == IR_L_max ? (a > b ? a : b)
+             : op == IR_L_lt  ? a < b
+             : op == IR_L_le  ? a <= b
+             : op == IR_L_eq  ? a == b
+             : op == IR_L_ne  ? a != b
+             : op == IR_L_and ? a && b
+                              : a || b;
   }
   if (*value > INT64_MAX || *value < INT64_MIN) *ok = false;
   return ir_launch_op(f, op, x, y);
@@ -176,13 +189,16 @@ START_TEST(expressions) {
     ck_assert_msg(evaluated && got == (int64_t)value, "expression %d", i);
     right++;
     ts_text t = {0};   // text and back is the same node
-    ts_text_printf(&t, "launch @m for host { dim @a : 0 .. 9 dim @b : 0 .. 9 dim @c : 0 .. 9 function @f(%%x : f32[a, b, c]) -> () { require [");
+    ts_text_printf(
+        &t,
+        "launch @m for host { dim @a : 0 .. 9 dim @b : 0 .. 9 dim @c : 0 .. 9 function @f(%%x : f32[a, b, c]) -> () { require [");
     if (i % 50 == 0) {
       ir_launch_print_expr(f, e, &t);
       ts_text_puts(&t, "] \"t\" } }");
       ir_launch *q = NULL;
       ck_assert_msg(parse(&w, ts_text_str(&t), &q) == TS_OK, "%s", ts_text_z(&t));
-      ck_assert(ir_launch_eval(q->functions.data[0], q->functions.data[0]->steps.data[0].condition, leaf_value, dims, &got) && got == (int64_t)value);
+      ck_assert(ir_launch_eval(q->functions.data[0], q->functions.data[0]->steps.data[0].condition, leaf_value, dims, &got) &&
+                got == (int64_t)value);
     }
     ts_text_deinit(&t);
   }

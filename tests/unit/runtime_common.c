@@ -15,7 +15,8 @@ static void begin(made *m, const char *launch_text, bool stub) {
   ts_arena_init(&m->arena);
   ts_interner_init(&m->names, &m->arena);
   ts_diags_init(&m->diags);
-  ts_status s = ir_launch_parse(&m->arena, &m->names, ts_intern_z(&m->names, "test.launch"), ts_str_of(launch_text), &m->diags, &m->program);
+  ts_status s = ir_launch_parse(&m->arena, &m->names, ts_intern_z(&m->names, "test.launch"), ts_str_of(launch_text), &m->diags,
+                                &m->program);
   if (s != TS_OK) {
     ts_text t = {0};
     ts_diags_print(&m->diags, &t, false);
@@ -34,7 +35,8 @@ static void begin(made *m, const char *launch_text, bool stub) {
     while (entry < 8 && strcmp(test_kernels[entry], m->program->kernels.data[k]->name) != 0) entry++;
     if (stub) entry = 0;
     ck_assert_uint_lt(entry, 8);
-    cg_artifact_code(m->artifact, target, k, (cg_code){.image = number, .ptx = IR_LNONE, .entry = entry, .scratch = entry == 7 ? 4000 : 0});
+    cg_artifact_code(m->artifact, target, k,
+                     (cg_code){.image = number, .ptx = IR_LNONE, .entry = entry, .scratch = entry == 7 ? 4000 : 0});
   }
   snprintf(m->path, sizeof m->path, "/tmp/tessera-test-XXXXXX");
   int fd = mkstemp(m->path);

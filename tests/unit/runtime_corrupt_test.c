@@ -159,7 +159,8 @@ START_TEST(truncated) {
   for (uint32_t i = 0; i < count; i++)
     for (int k = -1; k <= 1; k++) {
       ck_assert_int_ne(try_open(f.data, (size_t)((int64_t)s[i].offset + k)), TSR_OK);
-      if (s[i].offset + s[i].bytes + (uint64_t)k < f.size) ck_assert_int_ne(try_open(f.data, (size_t)((int64_t)(s[i].offset + s[i].bytes) + k)), TSR_OK);
+      if (s[i].offset + s[i].bytes + (uint64_t)k < f.size)
+        ck_assert_int_ne(try_open(f.data, (size_t)((int64_t)(s[i].offset + s[i].bytes) + k)), TSR_OK);
     }
   for (size_t n = 0; n < 200; n++) ck_assert_int_ne(try_open(f.data, n), TSR_OK);
   for (size_t n = f.size - 700; n < f.size; n++) ck_assert_int_ne(try_open(f.data, n), TSR_OK);

@@ -1,5 +1,5 @@
-// The runtime's CUDA path against a stand-in for the driver (runtime_fake_cuda.c): choice of code, parameters, streams, states that
-// roll back, errors.
+// The runtime's CUDA path against a stand-in for the driver (runtime_fake_cuda.c): choice of code, parameters, streams,
+// states that roll back, errors.
 #include "runtime_common.h"
 
 #include <dlfcn.h>
@@ -40,10 +40,13 @@ static void make(made *m, const char *ptx, uint32_t driver) {
   ck_assert(s == TS_OK);
   m->artifact = cg_artifact_new(&m->arena);
   uint32_t program = cg_artifact_program(m->artifact, m->program);
-  uint32_t t80 = cg_artifact_target(m->artifact, (cg_target){"sm_80", program, driver}), t75 = cg_artifact_target(m->artifact, (cg_target){"sm_75", program, 0});
-  uint32_t cubin = cg_artifact_image(m->artifact, CG_IMAGE_CUBIN, "CUBIN80", 7), text80 = cg_artifact_image(m->artifact, CG_IMAGE_PTX, ptx, strlen(ptx));
+  uint32_t t80 = cg_artifact_target(m->artifact, (cg_target){"sm_80", program, driver}),
+           t75 = cg_artifact_target(m->artifact, (cg_target){"sm_75", program, 0});
+  uint32_t cubin = cg_artifact_image(m->artifact, CG_IMAGE_CUBIN, "CUBIN80", 7),
+           text80 = cg_artifact_image(m->artifact, CG_IMAGE_PTX, ptx, strlen(ptx));
   for (uint32_t k = 0; k < m->program->kernels.count; k++) {
-    cg_artifact_code(m->artifact, t80, k, (cg_code){.image = cubin, .ptx = text80, .threads = {64, 1, 1}, .shared = k ? 0 : 64 << 10});
+    cg_artifact_code(m->artifact, t80, k,
+                     (cg_code){.image = cubin, .ptx = text80, .threads = {64, 1, 1}, .shared = k ? 0 : 64 << 10});
     cg_artifact_code(m->artifact, t75, k, (cg_code){.image = IR_LNONE, .ptx = text80, .threads = {8, 8, 1}});
   }
   cg_artifact_weight(m->artifact, "w", 4000, read_weight, NULL);
@@ -118,7 +121,8 @@ START_TEST(streams) {
   ck_ok(tsr_stream_wrap(d, &stream, &stream));   // any address does for the stand-in
   float x[40], y;
   for (int i = 0; i < 40; i++) x[i] = (float)i;
-  tsr_buffer *bx = make_buffer(d, TSR_F32, SHAPE(1, 40), x), *by = make_buffer(d, TSR_F32, SHAPE(1), NULL), *fail = make_buffer(d, TSR_I32, SHAPE(1), NULL);
+  tsr_buffer *bx = make_buffer(d, TSR_F32, SHAPE(1, 40), x), *by = make_buffer(d, TSR_F32, SHAPE(1), NULL),
+             *fail = make_buffer(d, TSR_I32, SHAPE(1), NULL);
   tsr_session_bind(s, "f", "x", bx);
   tsr_session_bind(s, "f", "y", by);
   tsr_session_bind(s, "f", "fail", fail);

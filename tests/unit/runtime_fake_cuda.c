@@ -92,7 +92,8 @@ API int cuMemsetD32Async(uint64_t to, unsigned v, size_t n, void *s) {
   return s == NULL;
 }
 API int cuMemsetD8Async(uint64_t to, unsigned char v, size_t n, void *s) { return memset(real(to), v, n), s == NULL; }
-API int cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void *s, void **params, void **extra) {
+API int cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
+                       void *s, void **params, void **extra) {
   if (!current || bx * by * bz != 64 || extra || !s || shared > 99 << 10) return 1;
   for (unsigned i = 0; i < gx * gy * gz; i++) ((function *)f)->run(params, i);
   return 0;

@@ -80,7 +80,8 @@ KERNEL(k_error_word) {   // stores the code x[0] to the launch's error word
 
 KERNEL(k_scratch) {   // y[block] = sum of its scratch after filling it; sizes: floats
   float *s = api->scratch, *y = bufs[0], sum = 0;
-  if (api->version != TSR_HOST_API_VERSION || (uint64_t)dims[0] * 4 > api->scratch_bytes || (uintptr_t)s % TSR_SCRATCH_ALIGN) return 1;
+  if (api->version != TSR_HOST_API_VERSION || (uint64_t)dims[0] * 4 > api->scratch_bytes || (uintptr_t)s % TSR_SCRATCH_ALIGN)
+    return 1;
   for (int64_t i = 0; i < dims[0]; i++) s[i] = (float)block;
   for (int64_t i = 0; i < dims[0]; i++) sum += s[i];
   y[block] = sum;

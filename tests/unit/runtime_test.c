@@ -22,7 +22,8 @@ static void check_add(tsr_session *s, tsr_device *d, int64_t n, uint64_t *state)
   fill_random(a, (size_t)n, state);
   fill_random(b, (size_t)n, state);
   memset(y, 0xff, (size_t)n * 4);
-  tsr_buffer *ba = make_buffer(d, TSR_F32, SHAPE(n), a), *bb = make_buffer(d, TSR_F32, SHAPE(n), b), *by = make_buffer(d, TSR_F32, SHAPE(n), y);
+  tsr_buffer *ba = make_buffer(d, TSR_F32, SHAPE(n), a), *bb = make_buffer(d, TSR_F32, SHAPE(n), b),
+             *by = make_buffer(d, TSR_F32, SHAPE(n), y);
   ck_ok(tsr_session_bind(s, "f", "a", ba));
   ck_ok(tsr_session_bind(s, "f", "b", bb));
   ck_ok(tsr_session_bind(s, "f", "y", by));
@@ -108,7 +109,8 @@ START_TEST(workspace) {
   ck_ok(tsr_artifact_open(m.path, NULL, &test_error, &a));
   tsr_device *d = open_host(2);
   for (int copy = 0; copy < 2; copy++) {
-    tsr_session_options o = {.size = sizeof o, .limits = (tsr_limit[]){{"n", 4000}}, .limit_count = 1, .copy_weights = (uint32_t)copy};
+    tsr_session_options o = {
+        .size = sizeof o, .limits = (tsr_limit[]){{"n", 4000}}, .limit_count = 1, .copy_weights = (uint32_t)copy};
     tsr_memory plan, used;
     ck_ok(tsr_session_plan(a, d, &o, &test_error, &plan));
     ck_assert_uint_eq(plan.workspace, 16000 + 16256);
@@ -124,7 +126,8 @@ START_TEST(workspace) {
       fill_random(x, (size_t)n, &state);
       fill_random(b, (size_t)n, &state);
       memset(y, 0xff, sizeof y);
-      tsr_buffer *bx = make_buffer(d, TSR_F32, SHAPE(n), x), *bb = make_buffer(d, TSR_F32, SHAPE(n), b), *by = make_buffer(d, TSR_F32, SHAPE(n), y);
+      tsr_buffer *bx = make_buffer(d, TSR_F32, SHAPE(n), x), *bb = make_buffer(d, TSR_F32, SHAPE(n), b),
+                 *by = make_buffer(d, TSR_F32, SHAPE(n), y);
       ck_ok(tsr_session_bind(s, "f", "a", bx));
       ck_ok(tsr_session_bind(s, "f", "b", bb));
       ck_ok(tsr_session_bind(s, "f", "y", by));
@@ -134,7 +137,8 @@ START_TEST(workspace) {
       ck_assert_int_eq(c.steps, i == 1 ? 7 : 0);
       ck_assert_int_eq(c.launches, i == 1 ? 4 : 0);
       ck_ok(tsr_buffer_read(by, 0, y, (size_t)n * 4));
-      for (int64_t k = 0; k < n; k++) ck_assert_msg(y[k] == (x[k] + b[k] + b[k]) * 2 + b[k], "n = %lld, element %lld", (long long)n, (long long)k);
+      for (int64_t k = 0; k < n; k++)
+        ck_assert_msg(y[k] == (x[k] + b[k] + b[k]) * 2 + b[k], "n = %lld, element %lld", (long long)n, (long long)k);
       tsr_buffer_release(bx);
       tsr_buffer_release(bb);
       tsr_buffer_release(by);
@@ -198,7 +202,8 @@ START_TEST(ragged) {
     rows[0].lengths[0] = 0;                      // under the bound
     ck_assert_int_eq(tsr_session_run(s, "f", rows, (size_t)batch, NULL, &test_error), TSR_OUT_OF_RANGE);
     rows[0].lengths[0] = 1;
-    ck_assert_int_eq(tsr_session_run(s, "f", rows, (size_t)batch + 1, NULL, &test_error), batch == 8 ? TSR_OUT_OF_RANGE : TSR_INVALID);
+    ck_assert_int_eq(tsr_session_run(s, "f", rows, (size_t)batch + 1, NULL, &test_error),
+                     batch == 8 ? TSR_OUT_OF_RANGE : TSR_INVALID);
     ck_assert_int_eq(tsr_session_run(s, "f", NULL, 0, NULL, &test_error), TSR_INVALID);
     tsr_buffer_release(bx);
     tsr_buffer_release(by);
@@ -239,7 +244,8 @@ typedef struct model { tsr_sequence handle; uint32_t length; float tokens[LONGES
 
 static float model_sum(const model *q, const float *more, uint32_t count) {
   float sum = 0;
-  for (uint32_t i = 0; i < q->length + count; i++) sum += (i < q->length ? q->tokens[i] : more[i - q->length]) * (float)(1 + i % 7);
+  for (uint32_t i = 0; i < q->length + count; i++)
+    sum += (i < q->length ? q->tokens[i] : more[i - q->length]) * (float)(1 + i % 7);
   return sum;
 }
 
@@ -375,7 +381,8 @@ START_TEST(states) {
   ck_ok(tsr_session_run(w.s, "f", rows, 2, NULL, &test_error));
   rows[0].lengths[0] = 21;
   ck_assert_int_eq(tsr_session_run(w.s, "f", rows, 2, NULL, &test_error), TSR_OUT_OF_RANGE);
-  ck_assert_msg(strstr(test_error.text, "'kv' has 40 tokens and would get 21 more; its bound is 60") != NULL, "%s", test_error.text);
+  ck_assert_msg(strstr(test_error.text, "'kv' has 40 tokens and would get 21 more; its bound is 60") != NULL, "%s",
+                test_error.text);
   ck_ok(tsr_session_cancel(w.s));
   rows[0].lengths[0] = 20;
   ck_assert_int_eq(tsr_session_run(w.s, "f", rows, 2, NULL, &test_error), TSR_CANCELLED);
@@ -427,7 +434,8 @@ START_TEST(errors) {
   tsr_session *s = NULL;
   ck_ok(tsr_session_create(a, d, NULL, &test_error, &s));
   tsr_buffer *one = make_buffer(d, TSR_I32, SHAPE(1), (int32_t[]){0}), *n16 = make_buffer(d, TSR_I32, SHAPE(16), NULL);
-  tsr_buffer *n24 = make_buffer(d, TSR_I32, SHAPE(24), NULL), *bytes = make_buffer(d, TSR_U8, SHAPE(48), NULL), *y = make_buffer(d, TSR_F32, SHAPE(64), NULL);
+  tsr_buffer *n24 = make_buffer(d, TSR_I32, SHAPE(24), NULL), *bytes = make_buffer(d, TSR_U8, SHAPE(48), NULL),
+             *y = make_buffer(d, TSR_F32, SHAPE(64), NULL);
 #define RUN(function, status, says)                                                                  \
   do {                                                                                               \
     test_error.text[0] = 0;                                                                          \
@@ -508,7 +516,13 @@ START_TEST(devices) {
   ck_ok(tsr_artifact_open(m.path, NULL, &test_error, &a));
   tsr_device *d = NULL;
   int calls = 0, blocks = 0;
-  tsr_device_options o = {.size = sizeof o, .threads = 2, .parallel = serial, .executor = &calls, .allocate = counted_allocate, .release = counted_release, .allocator = &blocks};
+  tsr_device_options o = {.size = sizeof o,
+                          .threads = 2,
+                          .parallel = serial,
+                          .executor = &calls,
+                          .allocate = counted_allocate,
+                          .release = counted_release,
+                          .allocator = &blocks};
   ck_ok(tsr_device_open("host:x86_64", &o, &test_error, &d));
   tsr_session *s = NULL;
   ck_ok(tsr_session_create(a, d, NULL, &test_error, &s));
@@ -541,8 +555,14 @@ START_TEST(dlpack) {
   tsr_device *d = open_host(1);
   float data[12];
   for (int i = 0; i < 12; i++) data[i] = (float)i;
-  DLManagedTensorVersioned t = {.version = {1, 0}, .deleter = mark_deleted,
-    .dl_tensor = {.data = data, .device = {DL_CPU, 0}, .ndim = 2, .dtype = {DL_FLOAT, 32, 1}, .shape = (int64_t[]){2, 5}, .byte_offset = 8}};
+  DLManagedTensorVersioned t = {.version = {1, 0},
+                                .deleter = mark_deleted,
+                                .dl_tensor = {.data = data,
+                                              .device = {DL_CPU, 0},
+                                              .ndim = 2,
+                                              .dtype = {DL_FLOAT, 32, 1},
+                                              .shape = (int64_t[]){2, 5},
+                                              .byte_offset = 8}};
   tsr_buffer *b = NULL;
   ck_ok(tsr_buffer_import(d, &t, &test_error, &b));
   float x;
@@ -552,7 +572,8 @@ START_TEST(dlpack) {
   ck_ok(tsr_buffer_export(b, &out));
   tsr_buffer_release(b);
   ck_assert_int_eq(deleted, 0);   // the export holds it
-  ck_assert(out->dl_tensor.ndim == 2 && out->dl_tensor.shape[1] == 5 && out->dl_tensor.strides[0] == 5 && out->dl_tensor.data == data + 2);
+  ck_assert(out->dl_tensor.ndim == 2 && out->dl_tensor.shape[1] == 5 && out->dl_tensor.strides[0] == 5 &&
+            out->dl_tensor.data == data + 2);
   out->deleter(out);
   ck_assert_int_eq(deleted, 1);
   t.dl_tensor.strides = (int64_t[]){1, 2};
@@ -599,7 +620,8 @@ START_TEST(writer) {
   ck_ok(tsr_artifact_verify(a, &test_error));
   char side[100] = "";
   for (size_t i = 0; i < tsr_artifact_count(a, TSR_SECTIONS); i++)
-    if (strstr(tsr_artifact_name(a, TSR_SECTIONS, i), ".tsrw")) snprintf(side, sizeof side, "/tmp/%s", tsr_artifact_name(a, TSR_SECTIONS, i));
+    if (strstr(tsr_artifact_name(a, TSR_SECTIONS, i), ".tsrw"))
+      snprintf(side, sizeof side, "/tmp/%s", tsr_artifact_name(a, TSR_SECTIONS, i));
   tsr_artifact_release(a);
   ck_assert_int_eq(unlink(side), 0);
   ck_assert_int_eq(tsr_artifact_open(m.path, NULL, &test_error, &a), TSR_NOT_FOUND);
