@@ -232,26 +232,25 @@ static ts_status make_bits(maker *m, ir_layout_bits **out) {
 
 // ---- canonical digits ---------------------------------------------------------------------------------------------------
 
-// May `high` be put on top of `low`? Odd factors below a bit only when no xor uses the axis: the merged digit would be broken up
-// with its bits first, and a bit that an xor names must stay a bit.
-static bool may_join(const ir_layout_digit *low, const ir_layout_digit *high, const bool *axis_has_xor) {
+// May the atom `high` be put on top of the digit `low`? A joined digit is broken up with its bits first, so a bit may come above an odd
+// factor only when no xor names it (`tied`): such a bit must keep its divisor.
+static bool may_join(const ir_layout_digit *low, const ir_layout_digit *high, bool tied) {
   if (low->dim != high->dim || low->count != high->count || high->stride != low->stride * low->radix) return false;
   for (uint32_t t = 0; t < low->count; t++)
     if (low->terms[t].axis != high->terms[t].axis || high->terms[t].divisor != low->terms[t].divisor * low->radix) return false;
-  if (low->count > 1) return ts_is_pow2((uint64_t)low->radix) && ts_is_pow2((uint64_t)high->radix);
-  return low->count == 0 || ts_is_pow2((uint64_t)low->radix) || !axis_has_xor[low->terms[0].axis];
+  if (low->count > 1) return high->radix == 2;
+  return ts_is_pow2((uint64_t)low->radix) || !tied;
 }
 
 static void join_rows(maker *m, ir_layout *l) {
-  bool axis_has_xor[IR_LAYOUT_MAX_SPACES] = {0};
+  uint64_t tied = 0;
   for (size_t i = 0; i < m->rows.count; i++)
-    for (uint32_t t = 0; m->rows.data[i].digit.count > 1 && t < m->rows.data[i].digit.count; t++)
-      axis_has_xor[m->rows.data[i].digit.terms[t].axis] = true;
+    if (m->rows.data[i].digit.count > 1) tied |= m->rows.data[i].logical;
   ir_layout_digit *digits = ts_new_array(m->arena, ir_layout_digit, m->rows.count);
   uint32_t n = 0;
   for (size_t i = 0; i < m->rows.count; i++) {
     const ir_layout_digit *g = &m->rows.data[i].digit;
-    if (n && may_join(&digits[n - 1], g, axis_has_xor)) digits[n - 1].radix *= g->radix;
+    if (n && may_join(&digits[n - 1], g, m->rows.data[i].logical & tied)) digits[n - 1].radix *= g->radix;
     else digits[n++] = *g;
   }
   l->digits = digits;

@@ -29,6 +29,7 @@ static void setup(void) {
 static void teardown(void) { ts_arena_deinit(&arena); }
 
 static void fresh(void) {   // between trials
+  if (arena.used < 1 << 23) return;
   ts_arena_deinit(&arena);
   ts_arena_init(&arena);
 }
@@ -201,7 +202,6 @@ static void check_canonical(const raw *r, const ir_layout *l) {
     ir_layout_digit *g = &s.digits[i];
     int64_t cut = g->radix % 2 == 0 && g->radix > 2 ? 2 : 0;
     if (g->radix == 6 && rng() % 2) cut = 3;
-    for (uint32_t j = 0; j < r->count && cut == 3; j++) cut = r->digits[j].count > 1 ? 2 : 3;   // bits that xors name stay bits
     if (!cut || rng() % 2) continue;
     s.digits[s.count] = *g;
     s.digits[s.count].stride *= cut, s.digits[s.count].radix /= cut;
@@ -241,7 +241,7 @@ static void check_inverse(const raw *r, const ir_layout *l) {
   }
   check_text(inverse);
   ck_assert_int_eq(ir_layout_invert(&arena, inverse, NULL, nowhere, &back), TS_OK);
-  if (raw_replicas(r) == 1) ck_assert(ir_layout_equal(l, back));
+  if (raw_replicas(r) == 1) ck_assert_msg(ir_layout_equal(l, back), "%s back as %s by %s", text_of(l), text_of(back), text_of(inverse));
 }
 
 static void check_slice(const raw *r, const ir_layout *l, const int64_t *table) {
@@ -267,7 +267,7 @@ static unsigned refused, accepted;
 
 START_TEST(enumeration) {
   refused = accepted = 0;
-  for (int trial = 0; trial < 6000; trial++) {
+  for (int trial = 0; trial < 10000; trial++) {
     fresh();
     raw r;
     random_raw(&r, dim_names, (uint32_t)pick(1, 3), axis_names, (uint32_t)pick(1, 3), trial % 50 == 0 ? 2048 : 64, rng() % 3 == 0);
@@ -298,14 +298,14 @@ START_TEST(enumeration) {
     check_inverse(&r, l);
     check_slice(&r, l, table);
   }
-  ck_assert_uint_gt(accepted, 4000);
+  ck_assert_uint_gt(accepted, 7000);
   ck_assert_uint_gt(refused, 50);
 }
 END_TEST
 
 START_TEST(composition) {
   unsigned done = 0;
-  for (int trial = 0; trial < 6000; trial++) {
+  for (int trial = 0; trial < 3000; trial++) {
     fresh();
     raw r, s;
     const ir_layout *a, *b, *c;
@@ -326,7 +326,7 @@ START_TEST(composition) {
       ck_assert_msg(applied(c, p) == want, "%s then %s is not %s at %lld", text_of(a), text_of(b), text_of(c), (long long)p);
     }
   }
-  ck_assert_uint_gt(done, 300);
+  ck_assert_uint_gt(done, 200);
 }
 END_TEST
 
