@@ -12,7 +12,7 @@
 #include "emulator/arith_mma_core.h"
 #include "emulator/arith_soft.h"
 
-enum { MAX_N = 32, MAX_ROW_BYTES = 64, ZERO_EXPONENT = -126, SPECIAL = INT32_MAX };
+enum { MAX_N = 32, MAX_ROW_BYTES = 64 };
 
 // --- what a generation does --------------------------------------------------------------------------------------------------------------
 typedef struct fused_rules {
@@ -42,28 +42,18 @@ static fused_rules rules_of(emu_gen gen, emu_type a) {
 }
 
 // --- decoding ----------------------------------------------------------------------------------------------------------------------------
-typedef struct decoding { int exp_bits, frac_bits, bias; bool no_inf; } decoding;
-static decoding decoding_of(emu_type t) {
+static emu_decoding decoding_of(emu_type t) {
   switch (t) {
-    case EMU_BF16: return (decoding){8, 7, 127, false};
-    case EMU_TF32: return (decoding){8, 10, 127, false};
-    case EMU_E4M3: return (decoding){4, 3, 7, true};
-    case EMU_E5M2: return (decoding){5, 2, 15, false};
-    case EMU_F32: return (decoding){8, 23, 127, false};
-    default: return (decoding){5, 10, 15, false};
+    case EMU_BF16: return (emu_decoding){8, 7, 127, false};
+    case EMU_TF32: return (emu_decoding){8, 10, 127, false};
+    case EMU_E4M3: return (emu_decoding){4, 3, 7, true};
+    case EMU_E5M2: return (emu_decoding){5, 2, 15, false};
+    case EMU_F32: return (emu_decoding){8, 23, 127, false};
+    default: return (emu_decoding){5, 10, 15, false};
   }
 }
 
-// Bits (already without a tf32's 13 low ones) to a signed significand and exponent; returns whether it is infinite or NaN.
-static inline bool decode(decoding f, uint32_t bits, int32_t *sig, int32_t *exp) {
-  uint32_t frac = bits & ((1u << f.frac_bits) - 1), field = bits >> f.frac_bits & ((1u << f.exp_bits) - 1);
-  uint32_t sign = bits >> (f.exp_bits + f.frac_bits) & 1, all = (1u << f.exp_bits) - 1;
-  int32_t s = (int32_t)(field ? frac | 1u << f.frac_bits : frac);
-  *exp = s == 0 ? ZERO_EXPONENT : (int32_t)(field ? field : 1) - f.bias;
-  *sig = sign ? -s : s;
-  return field == all && (!f.no_inf || frac == (1u << f.frac_bits) - 1);
-}
-
+// Element k of a packed row; a tf32 without its 13 low bits.
 static uint32_t element_bits(emu_type t, const uint8_t *row, unsigned k) {
   uint32_t w;
   uint16_t h;
@@ -76,26 +66,15 @@ static uint32_t element_bits(emu_type t, const uint8_t *row, unsigned k) {
   }
 }
 
-static inline __attribute__((always_inline)) bool decode_row_as(decoding f, emu_type t, unsigned k, const uint8_t *row, int32_t *sig,
-                                                                int32_t *exp) {
-  bool special = false;
-  for (unsigned i = 0; i < k; i++) special |= decode(f, element_bits(t, row, i), &sig[i], &exp[i]);
-  return special;
-}
-// k elements of a packed row; the usual types get their own copy of the loop.
-static bool decode_row(emu_type t, bool as_half, unsigned k, const uint8_t *row, int32_t *sig, int32_t *exp) {
-  if (as_half) {
-    bool special = false;
-    for (unsigned i = 0; i < k; i++) {
-      uint32_t half = (uint32_t)soft_convert(soft_format_of(EMU_F16), soft_format_of(t), row[i], EMU_RN);
-      special |= decode(decoding_of(EMU_F16), half, &sig[i], &exp[i]);
-    }
-    return special;
+// A packed row as one word per element. as_half: fp8 through f16.
+static void expand_row(bool avx2, emu_type t, bool as_half, unsigned k, const uint8_t *row, uint32_t *out) {
+  if (t == EMU_F16 || t == EMU_BF16) {
+    (avx2 ? emu_expand_avx2 : emu_expand_base)(k, row, out);
+    return;
   }
-  switch (t) {
-    case EMU_F16: return decode_row_as((decoding){5, 10, 15, false}, EMU_F16, k, row, sig, exp);
-    case EMU_BF16: return decode_row_as((decoding){8, 7, 127, false}, EMU_BF16, k, row, sig, exp);
-    default: return decode_row_as(decoding_of(t), t, k, row, sig, exp);
+  for (unsigned i = 0; i < k; i++) {
+    out[i] = element_bits(t, row, i);
+    if (as_half) out[i] = (uint32_t)soft_convert(soft_format_of(EMU_F16), soft_format_of(t), out[i], EMU_RN);
   }
 }
 
@@ -173,14 +152,13 @@ static bool special_sum(emu_type ta, emu_type tb, emu_type tc, emu_type td, cons
   return true;
 }
 
-// |positive - negative| * 2^exp rounded into f16 to nearest even, or truncated to f32 with `bits` fraction bits.
-static uint32_t round_sum(emu_type td, int bits, uint32_t positive, uint32_t negative, int exp) {
-  uint32_t m = positive > negative ? positive - negative : negative - positive;
-  if (m == 0) return 0;
-  soft_num v = {SOFT_FINITE, negative > positive, exp, m};
+// sum * 2^exp rounded into f16 to nearest even, or truncated to f32 with `bits` fraction bits.
+static uint32_t round_sum(emu_type td, int bits, int64_t sum, int exp) {
+  if (sum == 0) return 0;
+  uint64_t m = sum < 0 ? (uint64_t)-sum : (uint64_t)sum;
+  soft_num v = {SOFT_FINITE, sum < 0, exp, m};
   if (td == EMU_F16) return (uint32_t)soft_pack(soft_format_of(EMU_F16), v, EMU_RN);
-  int top = 31 - __builtin_clz(m) + exp;
-  if (top > 127) return v.sign ? 0xFF800000u : 0x7F800000u;
+  if (63 - __builtin_clzll(m) + exp > 127) return v.sign ? 0xFF800000u : 0x7F800000u;
   uint32_t r = (uint32_t)soft_pack(soft_format_of(EMU_F32), v, EMU_RZ);
   return r & ~((1u << (23 - bits)) - 1);
 }
@@ -188,90 +166,99 @@ static uint32_t round_sum(emu_type td, int bits, uint32_t positive, uint32_t neg
 typedef struct float_job {
   const emu_mma_desc *desc;
   fused_rules rules;
-  bool avx2;
-  bool special_a, special_b;
+  emu_type type_a, type_b;       // of the operands as they are summed (f16 for fp8 on Hopper)
   emu_fused_a *a;
-  const matrices *x;
+  emu_fused_b *b;
 } float_job;
 
-// Columns col..col+7, all chunks of k.
-static void product_columns(const float_job *job, const emu_fused_b *b, unsigned col, uint32_t (*result)[MAX_N]) {
+static soft_num addend_of(emu_type t, uint32_t bits) { return soft_unpack(soft_format_of(t), bits, false); }
+static int64_t aligned(int64_t sig, int distance) {
+  if (distance > 62) return 0;
+  return sig < 0 ? -(-sig >> distance) : sig >> distance;
+}
+
+// One element, chunk by chunk: what the vector code leaves out. row, column: packed A and B for infinities and NaNs.
+static uint32_t product_element(const float_job *job, unsigned i, unsigned j, const uint8_t *row, const uint8_t *column, uint32_t c) {
   const emu_mma_desc *d = job->desc;
-  int32_t c_sig[EMU_MAX_M][EMU_TILE_N], c_exp[EMU_MAX_M][EMU_TILE_N], exp[EMU_MAX_M][EMU_TILE_N];
-  uint32_t positive[EMU_MAX_M][EMU_TILE_N], negative[EMU_MAX_M][EMU_TILE_N];
-  emu_type ctype = d->ctype;
-  decoding da = decoding_of(job->rules.as_half ? EMU_F16 : d->atype), db = decoding_of(job->rules.as_half ? EMU_F16 : d->btype);
   int F = job->rules.fraction;
-  for (int begin = 0; begin < d->k; begin += job->rules.chunk) {
-    int end = begin + job->rules.chunk < d->k ? begin + job->rules.chunk : d->k;
-    decoding dc = ctype == EMU_F16 ? (decoding){5, 10, 15, false} : (decoding){8, 23, 127, false};
-    bool special = job->special_a || job->special_b;
-    for (unsigned i = 0; i < d->m; i++)
-      for (unsigned j = 0; j < EMU_TILE_N; j++) special |= decode(dc, result[i][col + j], &c_sig[i][j], &c_exp[i][j]);
-    emu_fused_shape shape = {d->m, begin, end, F - da.frac_bits - db.frac_bits, F - dc.frac_bits};
-    (job->avx2 ? emu_fused_avx2 : emu_fused_base)(&shape, job->a, b, (const int32_t(*)[EMU_TILE_N])c_sig,
-                                                  (const int32_t(*)[EMU_TILE_N])c_exp, positive, negative, exp);
-    bool quick = d->dtype == EMU_F32 && job->rules.result_bits == 23;
-    for (unsigned i = 0; i < d->m; i++) {
-      uint32_t before[EMU_TILE_N], slow = UINT32_MAX;
-      memcpy(before, &result[i][col], sizeof before);
-      if (quick) slow = (job->avx2 ? emu_truncate_avx2 : emu_truncate_base)(F, positive[i], negative[i], exp[i], &result[i][col]);
-      if (slow == 0 && !special) continue;
-      for (unsigned j = 0; j < EMU_TILE_N; j++) {
-        uint32_t *r = &result[i][col + j];
-        if (special && special_sum(d->atype, d->btype, ctype, d->dtype, job->x->a[i], job->x->b[col + j], (unsigned)begin,
-                                   (unsigned)end, before[j], r))
-          continue;
-        if (slow >> j & 1) *r = round_sum(d->dtype, job->rules.result_bits, positive[i][j], negative[i][j], exp[i][j] - F);
+  emu_type tc = d->ctype;
+  for (unsigned begin = 0; begin < d->k; begin += (unsigned)job->rules.chunk) {
+    unsigned end = begin + (unsigned)job->rules.chunk;
+    if (!special_sum(d->atype, d->btype, tc, d->dtype, row, column, begin, end, c, &c)) {
+      soft_num x = addend_of(tc, c);
+      int c_frac = tc == EMU_F16 ? 10 : 23, c_exp = x.kind == SOFT_ZERO ? EMU_ZERO_EXPONENT : x.exp + c_frac, top = c_exp;
+      for (unsigned k = begin; k < end; k++) {
+        int e = job->a->exp[i * d->k + k] + job->b->exp[k * EMU_TILE_N + j];
+        if (e > top) top = e;
       }
+      int64_t sum = x.kind == SOFT_ZERO ? 0 : (int64_t)(uint64_t)x.sig;
+      sum = F >= c_frac ? sum << (F - c_frac) : sum >> (c_frac - F);
+      sum = aligned(x.sign ? -sum : sum, top - c_exp);
+      for (unsigned k = begin; k < end; k++) {
+        int e = job->a->exp[i * d->k + k] + job->b->exp[k * EMU_TILE_N + j];
+        sum += aligned((int64_t)(int16_t)job->a->sig[i * d->k + k] * job->b->sig[k * EMU_TILE_N + j], top - e);
+      }
+      c = round_sum(d->dtype, job->rules.result_bits, sum, top - F);
     }
-    ctype = d->dtype;
+    tc = d->dtype;
   }
+  return c;
 }
 
 static void product_float(const emu_mma_desc *d, emu_gen gen, const matrices *x, uint32_t (*result)[MAX_N]) {
   emu_fused_a a;
   emu_fused_b b;
-  float_job job = {d, rules_of(gen, d->atype), __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), false, false, &a, x};
-  bool half = job.rules.as_half;
-  for (unsigned i = 0; i < d->m; i++) job.special_a |= decode_row(d->atype, half, d->k, x->a[i], a.sig[i], a.exp[i]);
+  uint32_t words[EMU_MAX_M * EMU_MAX_K], odd[EMU_MAX_M];
+  fused_rules rules = rules_of(gen, d->atype);
+  bool half = rules.as_half, avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+  if (rules.chunk > d->k) rules.chunk = d->k;
+  float_job job = {d, rules, half ? EMU_F16 : d->atype, half ? EMU_F16 : d->btype, &a, &b};
+  emu_decoding da = decoding_of(job.type_a), db = decoding_of(job.type_b);
+  int left = rules.fraction - da.frac_bits - db.frac_bits;
+  emu_decode_fn *decode = avx2 ? emu_decode_avx2 : emu_decode_base;
+  for (unsigned i = 0; i < d->m; i++) expand_row(avx2, d->atype, half, d->k, x->a[i], words + i * d->k);
+  bool special_a = decode(da, left / 2, 0xFFFF, d->m * d->k, words, a.sig, a.exp);
+  emu_fused_shape shape = {d->m, d->k, rules.chunk, rules.fraction, rules.result_bits, d->ctype == EMU_F16, d->dtype == EMU_F16, MAX_N};
   for (unsigned col = 0; col < d->n; col += EMU_TILE_N) {
-    int32_t sig[EMU_MAX_K], exp[EMU_MAX_K];
-    job.special_b = false;
+    uint32_t column[EMU_MAX_K];
     for (unsigned j = 0; j < EMU_TILE_N; j++) {
-      job.special_b |= decode_row(d->btype, half, d->k, x->b[col + j], sig, exp);
-      for (unsigned k = 0; k < d->k; k++) {
-        b.sig[k][j] = sig[k];
-        b.exp[k][j] = exp[k];
-      }
+      expand_row(avx2, d->btype, half, d->k, x->b[col + j], column);
+      for (unsigned k = 0; k < d->k; k++) words[k * EMU_TILE_N + j] = column[k];
     }
-    for (unsigned i = 0; i < d->m; i++) memcpy(&result[i][col], &x->c[i][col], EMU_TILE_N * sizeof(uint32_t));
-    product_columns(&job, &b, col, result);
+    bool special = decode(db, left - left / 2, -1, d->k * EMU_TILE_N, words, b.sig, b.exp) || special_a;
+    (avx2 ? emu_fused_avx2 : emu_fused_base)(&shape, &a, &b, &x->c[0][col], &result[0][col], odd);
+    for (unsigned i = 0; i < d->m; i++)
+      for (unsigned j = 0, lanes = special ? 0xFF : odd[i]; lanes; j++, lanes >>= 1)
+        if (lanes & 1) result[i][col + j] = product_element(&job, i, j, x->a[i], x->b[col + j], x->c[i][col + j]);
   }
 }
 
 // --- integer and bit products ---------------------------------------------------------------------------------------------------------------
-static int32_t int_element(emu_type t, const uint8_t *row, unsigned k) {
-  int32_t v = (int32_t)element_bits(t, row, k);
-  if (t == EMU_S8) return (int8_t)v;
-  if (t == EMU_S4) return v >= 8 ? v - 16 : v;
-  return v;
+static void expand_ints(bool avx2, emu_type t, unsigned k, const uint8_t *row, int16_t *out) {
+  if (t == EMU_S8 || t == EMU_U8) {
+    (avx2 ? emu_bytes_avx2 : emu_bytes_base)(t == EMU_S8, k, row, out);
+    return;
+  }
+  for (unsigned i = 0; i < k; i++) {
+    int v = (int)element_bits(t, row, i);
+    out[i] = (int16_t)(t == EMU_S4 && v >= 8 ? v - 16 : v);
+  }
 }
 
 static void product_int(const emu_mma_desc *d, uint32_t flags, const matrices *x, uint32_t (*result)[MAX_N]) {
-  int16_t a[EMU_MAX_M][64], b[MAX_N][64];
-  for (unsigned i = 0; i < d->m; i++)
-    for (unsigned k = 0; k < d->k; k++) a[i][k] = (int16_t)int_element(d->atype, x->a[i], k);
-  for (unsigned j = 0; j < d->n; j++)
-    for (unsigned k = 0; k < d->k; k++) b[j][k] = (int16_t)int_element(d->btype, x->b[j], k);
-  for (unsigned i = 0; i < d->m; i++)
+  int16_t a[EMU_DOT_K], b[MAX_N][EMU_DOT_K];
+  int32_t dot[MAX_N];                                              // each below 2^22
+  bool avx2 = __builtin_cpu_supports("avx2");
+  for (unsigned j = 0; j < d->n; j++) expand_ints(avx2, d->btype, d->k, x->b[j], b[j]);
+  for (unsigned i = 0; i < d->m; i++) {
+    expand_ints(avx2, d->atype, d->k, x->a[i], a);
+    (avx2 ? emu_dots_avx2 : emu_dots_base)(d->n, d->k, a, b[0], dot);
     for (unsigned j = 0; j < d->n; j++) {
-      int32_t dot = 0;                                             // below 2^22
-      for (unsigned k = 0; k < d->k; k++) dot += a[i][k] * b[j][k];
-      int64_t sum = (int64_t)(int32_t)x->c[i][j] + dot;
+      int64_t sum = (int64_t)(int32_t)x->c[i][j] + dot[j];
       if (flags & EMU_SATFINITE) sum = sum > INT32_MAX ? INT32_MAX : sum < INT32_MIN ? INT32_MIN : sum;
       result[i][j] = (uint32_t)sum;
     }
+  }
 }
 
 static void product_bits(const emu_mma_desc *d, const matrices *x, uint32_t (*result)[MAX_N]) {
