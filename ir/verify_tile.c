@@ -462,11 +462,17 @@ static void rule_map_at(verifier *v, const ir_op *op) {
 }
 
 // ---- encodings -----------------------------------------------------------------------------------------------------------
-// Groups along axes: an axis of the scale is that of the codes or goes into it.
+// Groups: an axis of the scale is that of the codes, or counts groups along it; at most one has a name of its own (it then stands
+// for the one axis of the codes that the scale has not).
 static void check_groups(verifier *v, const ir_type *codes, const ir_type *t, const char *what) {
+  unsigned fresh = 0, missing = 0;
+  for (unsigned i = 0; i < codes->rank; i++) missing += ir_type_axis(t, codes->axes[i]) < 0;
   for (unsigned i = 0; i < t->rank; i++) {
     int k = ir_type_axis(codes, t->axes[i]);
-    VERIFY(v, k >= 0, "%s has an axis '%s' that the codes have not", what, t->axes[i]);
+    if (k < 0) {
+      VERIFY(v, ++fresh == 1 && missing == 1, "%s has an axis '%s' that stands for no axis of the codes", what, t->axes[i]);
+      continue;
+    }
     const ir_size *c = codes->shape[k], *g = t->shape[i];
     VERIFY(v, c == g || !ir_size_is_const(c) || !ir_size_is_const(g) || (g->value > 0 && g->value <= c->value), "%s has more groups than codes", what);
   }
@@ -501,8 +507,14 @@ static void rule_encode(verifier *v, const ir_op *op) {
   VERIFY(v, op->results[0]->type->dtype == IR_i8, "codes are i8");
   expect_axes(v, "codes", &s, op->results[0]->type);
   drop_axis(&s, axis);
-  if (!add_axis(v, &s, axis, ir_size_ceildiv(v->m->sizes, x->shape[k], ir_size_const(v->m->sizes, group)))) return;
+  const ir_size *groups = ir_size_ceildiv(v->m->sizes, x->shape[k], ir_size_const(v->m->sizes, group));
   for (uint32_t i = 1; i < op->result_count; i++) {
+    if (i == 1) {   // the axis of groups may have a name of its own
+      ts_sym name = axis;
+      for (unsigned d = 0; d < op->results[1]->type->rank; d++)
+        if (ir_type_axis(x, op->results[1]->type->axes[d]) < 0) name = op->results[1]->type->axes[d];
+      if (!add_axis(v, &s, name, groups)) return;
+    }
     VERIFY(v, op->results[i]->type->dtype == (i == 1 ? IR_f32 : IR_i32), "%s", i == 1 ? "the scale is f32" : "the sum is i32");
     expect_axes(v, i == 1 ? "the scale" : "the sum", &s, op->results[i]->type);
   }

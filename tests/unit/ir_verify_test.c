@@ -170,7 +170,7 @@ static const bad all[] = {
   // encodings
   {'P', "%z = decode %t {formula=cubed} : f32[a, b]", "no formula"},
   {'P', "%z = decode %t, %t, %t {formula=scaled} : f32[a, b]", "takes 2 operands"},
-  {'P', "%q = load %i[0, 0] {at=[c, d]} : i32[c: 4, d: 4] %z = decode %t, %q {formula=scaled} : f32[a, b]", "the scale has an axis 'c'"},
+  {'P', "%q = load %i[0, 0] {at=[c, d]} : i32[c: 4, d: 4] %z = decode %t, %q {formula=scaled} : f32[a, b]", "stands for no axis"},
   {'P', "%z = encode %t {formula=scaled, axis=b, group=4, bits=9} : i8[a, b]", "bits 2 to 8"},
   {'P', "%z, %s = encode %t {formula=scaled, axis=b, group=4, bits=8} : i8[a, b], f32[a, b]", "another extent"},
   // sums
