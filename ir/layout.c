@@ -40,7 +40,8 @@ int layout_draft_axis(layout_draft *f, const char *name) {
   return (int)f->axes.count - 1;
 }
 
-void layout_draft_digit(layout_draft *f, uint32_t dim, int64_t stride, int64_t radix, const ir_layout_term *terms, uint32_t count) {
+void layout_draft_digit(layout_draft *f, uint32_t dim, int64_t stride, int64_t radix, const ir_layout_term *terms,
+                        uint32_t count) {
   ir_layout_digit digit = {dim, stride, radix, count, NULL};
   if (count) digit.terms = ts_arena_copy(f->arena, terms, count * sizeof *terms, _Alignof(ir_layout_term));
   ts_vec_push(f->arena, &f->digits, digit);
@@ -53,7 +54,8 @@ ts_status layout_draft_make(layout_draft *f, ts_diags *d, ts_loc loc, const ir_l
 
 ts_status layout_digit_cut(ts_arena *a, ir_layout_digit *digit, int64_t low, ts_diags *d, ts_loc loc, ir_layout_digit *out_high) {
   if (low <= 1 || low >= digit->radix || digit->radix % low)
-    return ts_report(d, loc, &diag_layout_refine, "a digit of radix %lld can't be cut at %lld", (long long)digit->radix, (long long)low);
+    return ts_report(d, loc, &diag_layout_refine, "a digit of radix %lld can't be cut at %lld", (long long)digit->radix,
+                     (long long)low);
   *out_high = *digit;
   digit->radix = low;
   out_high->radix /= low;
@@ -128,7 +130,8 @@ static ts_status break_up(maker *m, const ir_layout_digit *g) {
     if (g->terms[i].axis >= m->axis_count || !in_range(g->terms[i].divisor, g->radix))
       return ts_report(m->d, m->loc, &diag_layout_large, "a digit's divisor is out of range");
   if (g->count > 1 && !ts_is_pow2((uint64_t)g->radix))
-    return ts_report(m->d, m->loc, &diag_layout_xor, "an xor needs digits of radix 2, 4, 8 ...; this one has radix %lld", (long long)g->radix);
+    return ts_report(m->d, m->loc, &diag_layout_xor, "an xor needs digits of radix 2, 4, 8 ...; this one has radix %lld",
+                     (long long)g->radix);
   int64_t at = 1;
   for (; g->radix / at % 2 == 0; at *= 2) TS_TRY(add_row(m, g, at, 2));
   return g->radix / at > 1 ? add_row(m, g, at, g->radix / at) : TS_OK;
@@ -147,8 +150,8 @@ static ts_status collect_logical(maker *m) {
       const ir_layout_atom *old = logical_atom(m, g->terms[t].axis, g->terms[t].divisor);
       if (old && old->radix == 2 && g->radix == 2) continue;
       if (old)
-        return ts_report(m->d, m->loc, &diag_layout_twice, "two digits take (%s/%lld)%%%lld", m->axes[old->space].name, (long long)old->unit,
-                         (long long)(old->radix < g->radix ? old->radix : g->radix));
+        return ts_report(m->d, m->loc, &diag_layout_twice, "two digits take (%s/%lld)%%%lld", m->axes[old->space].name,
+                         (long long)old->unit, (long long)(old->radix < g->radix ? old->radix : g->radix));
       if (m->logical.count == IR_LAYOUT_MAX_ATOMS)
         return ts_report(m->d, m->loc, &diag_layout_large, "a layout has at most %d bits and odd factors", IR_LAYOUT_MAX_ATOMS);
       ir_layout_atom atom = {g->terms[t].axis, g->terms[t].divisor, g->radix, -1, -1};
@@ -161,12 +164,15 @@ static ts_status collect_logical(maker *m) {
     ir_layout_atom *x = &m->logical.data[i];
     if (i == 0 || x[-1].space != x->space) reach = 0;
     if (x->unit <= reach)
-      return ts_report(m->d, m->loc, &diag_layout_twice, "the digit (%s/%lld)%%%lld overlaps the digits below it, which reach %lld",
-                       m->axes[x->space].name, (long long)x->unit, (long long)x->radix, (long long)reach);
+      return ts_report(m->d, m->loc, &diag_layout_twice,
+                       "the digit (%s/%lld)%%%lld overlaps the digits below it, which reach %lld", m->axes[x->space].name,
+                       (long long)x->unit, (long long)x->radix, (long long)reach);
     reach += x->unit * (x->radix - 1);
     if (x->radix == 2) x->bit = (int)m->logical_bits++;
   }
-  return m->logical_bits <= IR_LAYOUT_MAX_BITS ? TS_OK : ts_report(m->d, m->loc, &diag_layout_large, "more than %d logical bits", IR_LAYOUT_MAX_BITS);
+  return m->logical_bits <= IR_LAYOUT_MAX_BITS
+             ? TS_OK
+             : ts_report(m->d, m->loc, &diag_layout_large, "more than %d logical bits", IR_LAYOUT_MAX_BITS);
 }
 
 static ts_status check_storage(maker *m) {
@@ -176,7 +182,8 @@ static ts_status check_storage(maker *m) {
     const ir_layout_digit *g = &m->rows.data[i].digit;
     if (i == 0 || m->rows.data[i - 1].digit.dim != g->dim) reach = 0;
     if (g->stride <= reach)
-      return ts_report(m->d, m->loc, &diag_layout_overlap, "dimension %s: a digit with stride %lld collides with digits below it, which reach %lld",
+      return ts_report(m->d, m->loc, &diag_layout_overlap,
+                       "dimension %s: a digit with stride %lld collides with digits below it, which reach %lld",
                        m->dims[g->dim].name, (long long)g->stride, (long long)reach);
     reach += g->stride * (g->radix - 1);
   }
@@ -203,7 +210,8 @@ static ts_status make_bits(maker *m, ir_layout_bits **out) {
       else s->mate = (int)(x - m->logical.data), x->mate = (int)i;
     }
     if (s->radix != 2) continue;
-    if (b->storage_bits == IR_LAYOUT_MAX_BITS) return ts_report(m->d, m->loc, &diag_layout_large, "more than %d storage bits", IR_LAYOUT_MAX_BITS);
+    if (b->storage_bits == IR_LAYOUT_MAX_BITS)
+      return ts_report(m->d, m->loc, &diag_layout_large, "more than %d storage bits", IR_LAYOUT_MAX_BITS);
     s->bit = (int)b->storage_bits++;
     for (unsigned l = 0; l < b->logical_bits; l++)
       if (r->logical >> l & 1) b->to_storage[l] |= (uint64_t)1 << s->bit;
@@ -216,7 +224,9 @@ static ts_status make_bits(maker *m, ir_layout_bits **out) {
   for (unsigned l = 0; l < b->logical_bits; l++) {
     unsigned pivot = l;
     while (pivot < rows && !(matrix[pivot].left >> l & 1)) pivot++;
-    if (pivot >= rows) return ts_report(m->d, m->loc, &diag_layout_singular, "the xors depend on each other: two logical indices would share one position");
+    if (pivot >= rows)
+      return ts_report(m->d, m->loc, &diag_layout_singular,
+                       "the xors depend on each other: two logical indices would share one position");
     uint64_t left = matrix[pivot].left, right = matrix[pivot].right;
     matrix[pivot] = matrix[l];
     matrix[l].left = left, matrix[l].right = right;
@@ -232,8 +242,8 @@ static ts_status make_bits(maker *m, ir_layout_bits **out) {
 
 // ---- canonical digits ---------------------------------------------------------------------------------------------------
 
-// May the atom `high` be put on top of the digit `low`? A joined digit is broken up with its bits first, so a bit may come above an odd
-// factor only when no xor names it (`tied`): such a bit must keep its divisor.
+// May the atom `high` be put on top of the digit `low`? A joined digit is broken up with its bits first, so a bit may come above
+// an odd factor only when no xor names it (`tied`): such a bit must keep its divisor.
 static bool may_join(const ir_layout_digit *low, const ir_layout_digit *high, bool tied) {
   if (low->dim != high->dim || low->count != high->count || high->stride != low->stride * low->radix) return false;
   for (uint32_t t = 0; t < low->count; t++)
@@ -257,7 +267,8 @@ static void join_rows(maker *m, ir_layout *l) {
   l->digit_count = n;
 }
 
-static ts_status copy_spaces(maker *m, const ir_layout_space *from, uint32_t count, const char *what, const ir_layout_space **out) {
+static ts_status copy_spaces(maker *m, const ir_layout_space *from, uint32_t count, const char *what,
+                             const ir_layout_space **out) {
   if (count > IR_LAYOUT_MAX_SPACES)
     return ts_report(m->d, m->loc, &diag_layout_large, "a layout has at most %d %s", IR_LAYOUT_MAX_SPACES, what);
   ir_layout_space *s = ts_new_array(m->arena, ir_layout_space, count);
@@ -282,7 +293,8 @@ static void default_sizes(ir_layout *l) {
     const ir_layout_digit *g = &l->digits[i];
     if (g->stride * g->radix > dim_reach[g->dim]) dim_reach[g->dim] = g->stride * g->radix;
     for (uint32_t t = 0; t < g->count; t++)
-      if (g->terms[t].divisor * g->radix > axis_reach[g->terms[t].axis]) axis_reach[g->terms[t].axis] = g->terms[t].divisor * g->radix;
+      if (g->terms[t].divisor * g->radix > axis_reach[g->terms[t].axis])
+        axis_reach[g->terms[t].axis] = g->terms[t].divisor * g->radix;
   }
   for (uint32_t i = 0; i < l->dim_count; i++)
     if (dims[i].size == 0) dims[i].size = dim_reach[i];
@@ -290,8 +302,9 @@ static void default_sizes(ir_layout *l) {
     if (axes[i].size == 0) axes[i].size = axis_reach[i];
 }
 
-ts_status ir_layout_make(ts_arena *a, const ir_layout_space *dims, uint32_t dim_count, const ir_layout_space *axes, uint32_t axis_count,
-                         const ir_layout_digit *digits, uint32_t digit_count, ts_diags *d, ts_loc loc, const ir_layout **out) {
+ts_status ir_layout_make(ts_arena *a, const ir_layout_space *dims, uint32_t dim_count, const ir_layout_space *axes,
+                         uint32_t axis_count, const ir_layout_digit *digits, uint32_t digit_count, ts_diags *d, ts_loc loc,
+                         const ir_layout **out) {
   maker m = {.arena = a, .dims = dims, .axes = axes, .dim_count = dim_count, .axis_count = axis_count, .d = d, .loc = loc};
   ir_layout *l = ts_new(a, ir_layout);
   l->dim_count = dim_count;
@@ -304,13 +317,16 @@ ts_status ir_layout_make(ts_arena *a, const ir_layout_space *dims, uint32_t dim_
   ir_layout_bits *bits = NULL;
   TS_TRY(make_bits(&m, &bits));
   join_rows(&m, l);
-  // Joining may turn odd factors below bits around (3 then 2 becomes 6, which is broken up as 2 then 3): the atoms follow the digits.
+  // Joining may turn odd factors below bits around (3 then 2 becomes 6, which is broken up as 2 then 3): the atoms follow the
+  // digits.
   bool settled = true;
   for (uint32_t i = 0; i < l->digit_count && settled; i++) {
-    int64_t odd = l->digits[i].radix >> __builtin_ctzll((uint64_t)l->digits[i].radix), top = l->digits[i].stride * (l->digits[i].radix / odd);
+    int64_t odd = l->digits[i].radix >> __builtin_ctzll((uint64_t)l->digits[i].radix),
+            top = l->digits[i].stride * (l->digits[i].radix / odd);
     for (uint32_t s = 0; s < bits->storage_count && odd > 1; s++) {
       const ir_layout_atom *x = &bits->storage[s];
-      if (x->space == l->digits[i].dim && x->unit >= l->digits[i].stride && x->unit < l->digits[i].stride * l->digits[i].radix && x->radix != 2)
+      if (x->space == l->digits[i].dim && x->unit >= l->digits[i].stride && x->unit < l->digits[i].stride * l->digits[i].radix &&
+          x->radix != 2)
         settled = settled && x->unit == top && x->radix == odd;
     }
   }
@@ -365,8 +381,8 @@ ts_status ir_layout_verify(const ir_layout *l, ts_diags *d, ts_loc loc) {
     for (; i < b->logical_count && b->logical[i].space == x && covered < l->axes[x].size && b->logical[i].unit == covered; i++)
       covered *= b->logical[i].radix;
     if (covered < l->axes[x].size)
-      return ts_report(d, loc, &diag_layout_gap, "axis %s has %lld indices; the digits give no place to index %lld", l->axes[x].name,
-                       (long long)l->axes[x].size, (long long)covered);
+      return ts_report(d, loc, &diag_layout_gap, "axis %s has %lld indices; the digits give no place to index %lld",
+                       l->axes[x].name, (long long)l->axes[x].size, (long long)covered);
   }
   // A dimension that ends inside its digits cuts off positions, and with them indices.
   for (uint32_t x = 0; x < l->dim_count; x++) {
@@ -383,7 +399,8 @@ ts_status ir_layout_verify(const ir_layout *l, ts_diags *d, ts_loc loc) {
       int64_t rest = p;
       for (uint32_t i = l->axis_count; i-- > 0; rest /= l->axes[i].size) index[i] = rest % l->axes[i].size;
       if (!ir_layout_find(l, index, at))
-        return ts_report(d, loc, &diag_layout_gap, "dimension %s ends inside a digit, which leaves indices without a place", l->dims[x].name);
+        return ts_report(d, loc, &diag_layout_gap, "dimension %s ends inside a digit, which leaves indices without a place",
+                         l->dims[x].name);
     }
     return TS_OK;
   }
@@ -391,8 +408,8 @@ ts_status ir_layout_verify(const ir_layout *l, ts_diags *d, ts_loc loc) {
 }
 
 // Reads the coordinates of one side into bits and odd digits; false in a hole.
-static bool take_apart(const ir_layout_space *spaces, uint32_t space_count, const ir_layout_atom *atoms, uint32_t count, const int64_t *at,
-                       uint64_t *bits, int64_t *odd) {
+static bool take_apart(const ir_layout_space *spaces, uint32_t space_count, const ir_layout_atom *atoms, uint32_t count,
+                       const int64_t *at, uint64_t *bits, int64_t *odd) {
   *bits = 0;
   uint32_t i = count;
   for (uint32_t s = space_count; s-- > 0;) {
@@ -468,7 +485,9 @@ static bool has_digit(const ir_layout *m, const ir_layout_digit *g, const int *d
     if (h->radix != g->radix || h->count != g->count) return false;
     for (uint32_t t = 0; t < g->count; t++) {
       uint32_t u = 0;
-      while (u < h->count && (h->terms[u].axis != (uint32_t)axis_of[g->terms[t].axis] || h->terms[u].divisor != g->terms[t].divisor)) u++;
+      while (u < h->count &&
+             (h->terms[u].axis != (uint32_t)axis_of[g->terms[t].axis] || h->terms[u].divisor != g->terms[t].divisor))
+        u++;
       if (u == h->count) return false;
     }
     return true;

@@ -1,12 +1,12 @@
 // Layouts: where logical indices lie in storage.
 //
-// A layout maps storage coordinates, one per named *dimension* (reg, lane, warp; or pos, the number of a code in memory), to logical
-// indices, one per named *axis* (m, n, k, b ...), or to a hole. It is a set of *digits*. A digit takes the positions
+// A layout maps storage coordinates, one per named *dimension* (reg, lane, warp; or pos, the number of a code in memory), to
+// logical indices, one per named *axis* (m, n, k, b ...), or to a hole. It is a set of *digits*. A digit takes the positions
 // stride * 0, stride * 1 ... stride * (radix - 1) of its dimension, and its value is the xor of its terms, a term being
 // floor(index of axis / divisor) mod radix. One term is the plain case; no term is a replica; several need a radix 2^p.
 //
-// So a layout is a mixed-radix part (any radix, any stride) times a linear map over F2 (the bits of the power-of-two digits). It is
-// proved injective when it is made: strides and divisors are superincreasing and the matrix of the bits is invertible. Every
+// So a layout is a mixed-radix part (any radix, any stride) times a linear map over F2 (the bits of the power-of-two digits). It
+// is proved injective when it is made: strides and divisors are superincreasing and the matrix of the bits is invertible. Every
 // ir_layout in existence has passed that proof and is in canonical form. Layouts are immutable and live in the arena given.
 // docs/layouts.md has the grammar of the text form and what each operation means.
 #ifndef TESSERA_IR_LAYOUT_H
@@ -54,8 +54,9 @@ typedef struct ir_layout {
 
 // Makes a layout from digits in any order and any state of subdivision; refuses (layout_overlap, layout_twice, layout_xor,
 // layout_singular, layout_large) unless it is provably injective up to replicas. Inputs are copied.
-ts_status ir_layout_make(ts_arena *a, const ir_layout_space *dims, uint32_t dim_count, const ir_layout_space *axes, uint32_t axis_count,
-                         const ir_layout_digit *digits, uint32_t digit_count, ts_diags *d, ts_loc loc, const ir_layout **out);
+ts_status ir_layout_make(ts_arena *a, const ir_layout_space *dims, uint32_t dim_count, const ir_layout_space *axes,
+                         uint32_t axis_count, const ir_layout_digit *digits, uint32_t digit_count, ts_diags *d, ts_loc loc,
+                         const ir_layout **out);
 
 // Parses the text form. `axes` (may be NULL) gives sizes of axes that the text itself does not; sizes in the text win.
 ts_status ir_layout_parse(ts_arena *a, ts_str text, const ir_layout_space *axes, uint32_t axis_count, ts_diags *d, ts_loc loc,
@@ -83,17 +84,22 @@ bool ir_layout_equal(const ir_layout *a, const ir_layout *b);
 // Dimensions become axes and axes dimensions: maps a logical index to its lowest replica.
 ts_status ir_layout_invert(ts_arena *a, const ir_layout *l, ts_diags *d, ts_loc loc, const ir_layout **out);
 // First `l`, then `then`, whose dimensions are named like the axes of `l`.
-ts_status ir_layout_compose(ts_arena *a, const ir_layout *l, const ir_layout *then, ts_diags *d, ts_loc loc, const ir_layout **out);
-// `inner` repeated as `outer` says: positions and indices are outer * size of inner + inner, by name; a name that only one of them
-// has is kept.
-ts_status ir_layout_product(ts_arena *a, const ir_layout *inner, const ir_layout *outer, ts_diags *d, ts_loc loc, const ir_layout **out);
+ts_status ir_layout_compose(ts_arena *a, const ir_layout *l, const ir_layout *then, ts_diags *d, ts_loc loc,
+                            const ir_layout **out);
+// `inner` repeated as `outer` says: positions and indices are outer * size of inner + inner, by name; a name that only one of
+// them has is kept.
+ts_status ir_layout_product(ts_arena *a, const ir_layout *inner, const ir_layout *outer, ts_diags *d, ts_loc loc,
+                            const ir_layout **out);
 // The q with product(inner, q) = l, if there is one: exactly then an instruction whose operand lies as `inner` works on `l`.
-ts_status ir_layout_divide(ts_arena *a, const ir_layout *l, const ir_layout *inner, ts_diags *d, ts_loc loc, const ir_layout **out);
+ts_status ir_layout_divide(ts_arena *a, const ir_layout *l, const ir_layout *inner, ts_diags *d, ts_loc loc,
+                           const ir_layout **out);
 // Without an axis (as after reducing over it): the storage digits that told its indices apart hold replicas.
 ts_status ir_layout_slice(ts_arena *a, const ir_layout *l, const char *axis, ts_diags *d, ts_loc loc, const ir_layout **out);
 // Renames a dimension and/or an axis; a name that the layout doesn't have is refused.
-ts_status ir_layout_rename_axis(ts_arena *a, const ir_layout *l, const char *from, const char *to, ts_diags *d, ts_loc loc, const ir_layout **out);
-ts_status ir_layout_rename_dim(ts_arena *a, const ir_layout *l, const char *from, const char *to, ts_diags *d, ts_loc loc, const ir_layout **out);
+ts_status ir_layout_rename_axis(ts_arena *a, const ir_layout *l, const char *from, const char *to, ts_diags *d, ts_loc loc,
+                                const ir_layout **out);
+ts_status ir_layout_rename_dim(ts_arena *a, const ir_layout *l, const char *from, const char *to, ts_diags *d, ts_loc loc,
+                               const ir_layout **out);
 
 // ---- what a layout costs ------------------------------------------------------------------------------------------------
 // Register layouts have dimensions reg, lane, warp (any may be missing); memory layouts have one dimension, counted in elements.
@@ -119,9 +125,11 @@ typedef struct ir_access_cost {
   int64_t sectors;      // global memory: 32-byte sectors touched, per request, summed
   int64_t bytes;        // useful bytes
 } ir_access_cost;
-// Shared memory with 32 banks of 4 bytes, every lane moving `width` bytes (1 .. 16) per request. A request of 32 lanes is served in
-// groups of 32, 16 or 8 lanes (width up to 4, 8, 16); a group takes as many wavefronts as the fullest bank has distinct words.
-bool ir_layout_bank_conflicts(const ir_layout *regs, const ir_layout *memory, unsigned element_bits, int width, ir_access_cost *out);
+// Shared memory with 32 banks of 4 bytes, every lane moving `width` bytes (1 .. 16) per request. A request of 32 lanes is served
+// in groups of 32, 16 or 8 lanes (width up to 4, 8, 16); a group takes as many wavefronts as the fullest bank has distinct
+// words.
+bool ir_layout_bank_conflicts(const ir_layout *regs, const ir_layout *memory, unsigned element_bits, int width,
+                              ir_access_cost *out);
 // Global memory, whose base is aligned to 32 bytes.
 bool ir_layout_sectors(const ir_layout *regs, const ir_layout *memory, unsigned element_bits, int width, ir_access_cost *out);
 

@@ -1,5 +1,5 @@
-// Layouts (see layout.h): what conversions and accesses cost. All of it counts what the lanes of each warp touch, so it holds for any
-// layouts, xors and holes included; the tiles it is asked about are small.
+// Layouts (see layout.h): what conversions and accesses cost. All of it counts what the lanes of each warp touch, so it holds
+// for any layouts, xors and holes included; the tiles it is asked about are small.
 #include "base/checked.h"
 #include "ir/layout.h"
 
@@ -48,7 +48,10 @@ ir_convert_class ir_layout_convert_class(const ir_layout *from, const ir_layout 
       if (!ir_layout_find_replica(from, source, r, at)) continue;
       bool same_warp = (f.warp < 0 ? 0 : at[f.warp]) == warp, same_lane = (f.lane < 0 ? 0 : at[f.lane]) == lane;
       bool same_reg = (f.reg < 0 ? 0 : at[f.reg]) == reg;
-      ir_convert_class c = !same_warp ? IR_CONVERT_PANEL : !same_lane ? IR_CONVERT_SHUFFLE : same_reg ? IR_CONVERT_NONE : IR_CONVERT_REGISTERS;
+      ir_convert_class c = !same_warp   ? IR_CONVERT_PANEL
+                           : !same_lane ? IR_CONVERT_SHUFFLE
+                           : same_reg   ? IR_CONVERT_NONE
+                                        : IR_CONVERT_REGISTERS;
       if (c < best) best = c;
     }
     if (best > worst) worst = best;
@@ -57,8 +60,8 @@ ir_convert_class ir_layout_convert_class(const ir_layout *from, const ir_layout 
   return worst;
 }
 
-// Element offsets in memory of every (warp, lane, reg), reg fastest; -1 for a hole. NULL when the layouts do not fit together or an
-// index has no place in memory. The caller frees it.
+// Element offsets in memory of every (warp, lane, reg), reg fastest; -1 for a hole. NULL when the layouts do not fit together or
+// an index has no place in memory. The caller frees it.
 static int64_t *offsets(const ir_layout *regs, const ir_layout *memory, machine *m) {
   int axis_of[IR_LAYOUT_MAX_SPACES];   // of regs in memory
   if (!machine_of(regs, m) || memory->dim_count != 1 || !match_axes(regs, memory, axis_of)) return NULL;
@@ -131,11 +134,13 @@ static int64_t group_sectors(const int64_t *byte, int lanes, int width) {
   return n;
 }
 
-static bool access_cost(const ir_layout *regs, const ir_layout *memory, unsigned element_bits, int width, bool shared, ir_access_cost *out) {
+static bool access_cost(const ir_layout *regs, const ir_layout *memory, unsigned element_bits, int width, bool shared,
+                        ir_access_cost *out) {
   machine m;
   *out = (ir_access_cost){0};
   int64_t w = width * 8 / (int64_t)element_bits;
-  if (width < 1 || width > 16 || !ts_is_pow2((uint64_t)width) || ir_layout_vector_width(regs, memory, element_bits) < width) return false;
+  if (width < 1 || width > 16 || !ts_is_pow2((uint64_t)width) || ir_layout_vector_width(regs, memory, element_bits) < width)
+    return false;
   int64_t *offset = offsets(regs, memory, &m);
   if (!offset) return false;
   int group = !shared ? 32 : width <= 4 ? 32 : width == 8 ? 16 : 8;
@@ -165,7 +170,8 @@ static bool access_cost(const ir_layout *regs, const ir_layout *memory, unsigned
   return true;
 }
 
-bool ir_layout_bank_conflicts(const ir_layout *regs, const ir_layout *memory, unsigned element_bits, int width, ir_access_cost *out) {
+bool ir_layout_bank_conflicts(const ir_layout *regs, const ir_layout *memory, unsigned element_bits, int width,
+                              ir_access_cost *out) {
   return access_cost(regs, memory, element_bits, width, true, out);
 }
 

@@ -16,7 +16,8 @@ layout_draft layout_draft_of(ts_arena *a, const ir_layout *l);
 // The space of that name, made with size 0 when it is missing; -1 when there are too many.
 int layout_draft_dim(layout_draft *f, const char *name);
 int layout_draft_axis(layout_draft *f, const char *name);
-void layout_draft_digit(layout_draft *f, uint32_t dim, int64_t stride, int64_t radix, const ir_layout_term *terms, uint32_t count);
+void layout_draft_digit(layout_draft *f, uint32_t dim, int64_t stride, int64_t radix, const ir_layout_term *terms,
+                        uint32_t count);
 ts_status layout_draft_make(layout_draft *f, ts_diags *d, ts_loc loc, const ir_layout **out);
 
 // Cuts digit i of a list at `low` (a divisor of its radix): it keeps the low part, the high part goes to the end.

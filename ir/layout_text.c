@@ -61,7 +61,8 @@ void ir_layout_print_digits(const ir_layout *l, ts_text *out) {
 
 void ir_layout_print(const ir_layout *l, ts_text *out) {
   ts_text_putc(out, '[');
-  for (uint32_t i = 0; i < l->axis_count; i++) ts_text_printf(out, "%s%s:%lld", i ? ", " : "", l->axes[i].name, (long long)l->axes[i].size);
+  for (uint32_t i = 0; i < l->axis_count; i++)
+    ts_text_printf(out, "%s%s:%lld", i ? ", " : "", l->axes[i].name, (long long)l->axes[i].size);
   ts_text_puts(out, "] ");
   ir_layout_print_digits(l, out);
 }
@@ -107,7 +108,8 @@ static bool take(parser *p, char c) {
 
 static ts_status syntax(parser *p, const char *wanted) {
   char c = peek(p);
-  if (p->at >= p->text.len) return ts_report(p->d, here(p), &diag_layout_syntax, "the layout ends where %s should follow", wanted);
+  if (p->at >= p->text.len)
+    return ts_report(p->d, here(p), &diag_layout_syntax, "the layout ends where %s should follow", wanted);
   return ts_report(p->d, here(p), &diag_layout_syntax, "expected %s, found '%c'", wanted, c >= ' ' && c < 127 ? c : '?');
 }
 
@@ -135,7 +137,8 @@ static ts_status parse_name(parser *p, const char *wanted, const char **out) {
   if (!is_name(peek(p), true)) return syntax(p, wanted);
   size_t from = p->at;
   while (p->at < p->text.len && is_name(p->text.data[p->at], false)) p->at++;
-  if (p->at - from > MAX_NAME) return ts_report(p->d, here(p), &diag_layout_syntax, "a name is longer than %d characters", MAX_NAME);
+  if (p->at - from > MAX_NAME)
+    return ts_report(p->d, here(p), &diag_layout_syntax, "a name is longer than %d characters", MAX_NAME);
   *out = ts_arena_strndup(p->draft.arena, p->text.data + from, p->at - from);
   return TS_OK;
 }
@@ -162,11 +165,14 @@ static ts_status parse_term(parser *p, item *it) {
   for (size_t i = 0; x->size == 0 && i < p->given.count; i++)
     if (strcmp(p->given.data[i].name, name) == 0) x->size = p->given.data[i].size;
   if (radix == 0 && x->size == 0)
-    return ts_report(p->d, at, &diag_layout_unsized, "the digit of %s has no radix (%%), and the size of %s is not given", name, name);
+    return ts_report(p->d, at, &diag_layout_unsized, "the digit of %s has no radix (%%), and the size of %s is not given", name,
+                     name);
   if (radix == 0) radix = ts_ceil_div(x->size, divisor);
-  if (it->count == IR_LAYOUT_MAX_TERMS) return ts_report(p->d, at, &diag_layout_large, "an xor of more than %d digits", IR_LAYOUT_MAX_TERMS);
+  if (it->count == IR_LAYOUT_MAX_TERMS)
+    return ts_report(p->d, at, &diag_layout_large, "an xor of more than %d digits", IR_LAYOUT_MAX_TERMS);
   if (it->count && it->radix != radix)
-    return ts_report(p->d, at, &diag_layout_xor, "an xor of digits with radix %lld and %lld", (long long)it->radix, (long long)radix);
+    return ts_report(p->d, at, &diag_layout_xor, "an xor of digits with radix %lld and %lld", (long long)it->radix,
+                     (long long)radix);
   it->radix = radix;
   it->terms[it->count++] = (ir_layout_term){(uint32_t)axis, divisor};
   return TS_OK;
@@ -191,13 +197,15 @@ static ts_status parse_list(parser *p, uint32_t dim) {
     const item *it = &items[i];
     if (it->kind == ITEM_PITCH) {
       if (it->radix <= reach)
-        return ts_report(p->d, it->loc, &diag_layout_overlap, "pitch(%lld), but the digits to its right reach %lld", (long long)it->radix, (long long)reach);
+        return ts_report(p->d, it->loc, &diag_layout_overlap, "pitch(%lld), but the digits to its right reach %lld",
+                         (long long)it->radix, (long long)reach);
       extent = it->radix;
       continue;
     }
     layout_draft_digit(&p->draft, dim, extent, it->radix, it->terms, it->count);
     int64_t step;
-    if (!ts_mul_i64(extent, it->radix - 1, &step) || !ts_add_i64(reach, step, &reach) || !ts_mul_i64(extent, it->radix, &extent) || extent > IR_LAYOUT_MAX_SIZE)
+    if (!ts_mul_i64(extent, it->radix - 1, &step) || !ts_add_i64(reach, step, &reach) ||
+        !ts_mul_i64(extent, it->radix, &extent) || extent > IR_LAYOUT_MAX_SIZE)
       return ts_report(p->d, it->loc, &diag_layout_large, "the digits take more than 2^60 positions");
   }
   if (p->draft.dims.data[dim].size == 0) p->draft.dims.data[dim].size = extent;

@@ -368,7 +368,8 @@ const ir_size *ir_size_mul_const(ir_sizes *c, const ir_size *a, int64_t k) { ret
 
 // ---- floordiv and mod -----------------------------------------------------------------------------------------------------
 
-static const ir_size *make_atom(ir_sizes *c, ir_size_op op, const ir_size *const *args, uint32_t count, int64_t lo, int64_t hi, class cl) {
+static const ir_size *make_atom(ir_sizes *c, ir_size_op op, const ir_size *const *args, uint32_t count, int64_t lo, int64_t hi,
+                                class cl) {
   ir_size n = {.op = op, .count = count, .lo = lo, .hi = hi, .step = cl.s, .residue = cl.r};
   if (lo == hi) return ir_size_const(c, lo);
   for (uint32_t i = 0; i < count; i++)
@@ -658,9 +659,14 @@ bool ir_size_proved_multiple(const ir_size *s, int64_t of) {
 ts_status ir_size_check(const ir_size *s, const char *what, ts_diags *d, ts_loc loc) {
   if (s->op != IR_SIZE_ERROR) return TS_OK;
   switch ((ir_size_error)s->value) {
-    case IR_SIZE_OVERFLOW: return ts_report(d, loc, &diag_size_overflow, "%s can exceed 64-bit integers at the bounds of its symbols", what);
-    case IR_SIZE_DIVISOR: return ts_report(d, loc, &diag_size_divisor, "%s divides by something that can be below 1; give the divisor a minimum of at least 1", what);
-    case IR_SIZE_TOO_LARGE: return ts_report(d, loc, &diag_size_too_large, "%s has more than %d terms, or takes too long to simplify", what, IR_SIZE_MAX_TERMS);
+    case IR_SIZE_OVERFLOW:
+      return ts_report(d, loc, &diag_size_overflow, "%s can exceed 64-bit integers at the bounds of its symbols", what);
+    case IR_SIZE_DIVISOR:
+      return ts_report(d, loc, &diag_size_divisor,
+                       "%s divides by something that can be below 1; give the divisor a minimum of at least 1", what);
+    case IR_SIZE_TOO_LARGE:
+      return ts_report(d, loc, &diag_size_too_large, "%s has more than %d terms, or takes too long to simplify", what,
+                       IR_SIZE_MAX_TERMS);
     case IR_SIZE_BAD_SYMBOL: break;
   }
   return ts_report(d, loc, &diag_size_bounds, "%s has bounds or a step that no value satisfies", what);

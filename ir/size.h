@@ -121,11 +121,13 @@ const ir_size *ir_size_substitute(ir_sizes *c, const ir_size *s, const ir_size *
 // Calls fn once for every symbol of the size, in order of first occurrence, repeats included.
 void ir_size_symbols(const ir_size *s, void (*fn)(void *user, const ir_size *symbol), void *user);
 
-// Text: `16*m*n + floordiv(k, 2) - 5`. Operators + - * / % and parentheses, with / = floordiv and % = mod; calls floordiv, ceildiv,
-// mod (two arguments), min, max (two or more). Printing and parsing back gives the same pointer.
+// Text: `16*m*n + floordiv(k, 2) - 5`. Operators + - * / % and parentheses, with / = floordiv and % = mod; calls floordiv,
+// ceildiv, mod (two arguments), min, max (two or more). Printing and parsing back gives the same pointer.
 void ir_size_print(const ir_size *s, ts_text *out);
 typedef const ir_size *ir_size_lookup(void *user, ts_str name);   // NULL: unknown
-// Parses all of `text`; names resolve through `lookup`, or ir_size_find() when it is NULL. Columns of diagnostics count from `loc`.
-ts_status ir_size_parse(ir_sizes *c, ts_str text, ir_size_lookup *lookup, void *user, ts_diags *d, ts_loc loc, const ir_size **out);
+// Parses all of `text`; names resolve through `lookup`, or ir_size_find() when it is NULL. Columns of diagnostics count from
+// `loc`.
+ts_status ir_size_parse(ir_sizes *c, ts_str text, ir_size_lookup *lookup, void *user, ts_diags *d, ts_loc loc,
+                        const ir_size **out);
 
 #endif

@@ -161,7 +161,8 @@ static ts_loc here(const parser *p) {
 }
 
 static void skip_blanks(parser *p) {
-  while (p->at < p->text.len && (p->text.data[p->at] == ' ' || p->text.data[p->at] == '\t' || p->text.data[p->at] == '\n')) p->at++;
+  while (p->at < p->text.len && (p->text.data[p->at] == ' ' || p->text.data[p->at] == '\t' || p->text.data[p->at] == '\n'))
+    p->at++;
 }
 
 static char peek(parser *p) {
@@ -200,7 +201,8 @@ static ts_status parse_call(parser *p, ts_str name, const ir_size **out) {
   size_t i = 0;
   while (i < sizeof calls / sizeof *calls && !ts_str_is(name, calls[i].name)) i++;
   if (i == sizeof calls / sizeof *calls)
-    return ts_report(p->d, here(p), &diag_size_syntax, "'%.*s' is no function of sizes (floordiv, ceildiv, mod, min, max)", TS_FMT(name));
+    return ts_report(p->d, here(p), &diag_size_syntax, "'%.*s' is no function of sizes (floordiv, ceildiv, mod, min, max)",
+                     TS_FMT(name));
   p->at++;   // the parenthesis
   TS_TRY(parse_sum(p, out));
   if (peek(p) != ',') return syntax(p, "','");
@@ -239,7 +241,8 @@ static ts_status parse_primary(parser *p, const ir_size **out) {
 }
 
 static ts_status parse_unary(parser *p, const ir_size **out) {
-  if (p->depth >= MAX_DEPTH) return ts_report(p->d, here(p), &diag_size_syntax, "the size expression nests deeper than %d levels", MAX_DEPTH);
+  if (p->depth >= MAX_DEPTH)
+    return ts_report(p->d, here(p), &diag_size_syntax, "the size expression nests deeper than %d levels", MAX_DEPTH);
   p->depth++;
   bool negative = take(p, '-');
   TS_TRY(negative ? parse_unary(p, out) : parse_primary(p, out));
@@ -272,7 +275,8 @@ static ts_status parse_sum(parser *p, const ir_size **out) {
   }
 }
 
-ts_status ir_size_parse(ir_sizes *c, ts_str text, ir_size_lookup *lookup, void *user, ts_diags *d, ts_loc loc, const ir_size **out) {
+ts_status ir_size_parse(ir_sizes *c, ts_str text, ir_size_lookup *lookup, void *user, ts_diags *d, ts_loc loc,
+                        const ir_size **out) {
   parser p = {.c = c, .text = text, .lookup = lookup, .user = user, .d = d, .loc = loc};
   c->work_limit = c->work + 200000;
   ts_status status = parse_sum(&p, out);

@@ -1,6 +1,6 @@
-// Layouts against enumeration. Random layouts are lists of raw digits; the oracle places every logical index by the definition of a
-// digit (the xor of floor(index / divisor) mod radix, times the stride) and shares no code with the library. Published digit lists are
-// checked against the hashes of packed matrices, fragments against the formulas of the instructions.
+// Layouts against enumeration. Random layouts are lists of raw digits; the oracle places every logical index by the definition
+// of a digit (the xor of floor(index / divisor) mod radix, times the stride) and shares no code with the library. Published
+// digit lists are checked against the hashes of packed matrices, fragments against the formulas of the instructions.
 #include "base/checked.h"
 #include "ir/layout.h"
 
@@ -15,6 +15,12 @@ static uint64_t rng(void) {
   return rng_state * 0x2545F4914F6CDD1Du >> 16;
 }
 static int64_t pick(int64_t lo, int64_t hi) { return lo + (int64_t)(rng() % (uint64_t)(hi - lo + 1)); }
+
+#ifdef __SANITIZE_ADDRESS__
+enum { SHARE = 5 };   // the sanitizers make a trial 20 times as long
+#else
+enum { SHARE = 1 };
+#endif
 
 static ts_arena arena;
 static const ts_loc nowhere = {0};
@@ -73,7 +79,8 @@ static void point_terms(raw *r) {
 }
 
 // Digits of `axis_count` axes dealt to dimensions. `budget`: about how many indices.
-static void random_raw(raw *r, const char *const *dims, uint32_t dim_count, const char *const *axes, uint32_t axis_count, int64_t budget, bool plain) {
+static void random_raw(raw *r, const char *const *dims, uint32_t dim_count, const char *const *axes, uint32_t axis_count,
+                       int64_t budget, bool plain) {
   memset(r, 0, sizeof *r);
   static const int64_t radices[] = {2, 2, 2, 2, 4, 4, 8, 3, 5, 6};
   r->dim_count = dim_count, r->axis_count = axis_count;
@@ -111,7 +118,8 @@ static void random_raw(raw *r, const char *const *dims, uint32_t dim_count, cons
     if (g->count && ts_is_pow2((uint64_t)g->radix) && rng() % 3 == 0) {   // an xor with part of another digit
       for (int tries = 0; tries < 4; tries++) {
         uint32_t j = (uint32_t)(rng() % r->count);
-        if (j == i || r->digits[j].count == 0 || !ts_is_pow2((uint64_t)r->digits[j].radix) || r->digits[j].radix < g->radix) continue;
+        if (j == i || r->digits[j].count == 0 || !ts_is_pow2((uint64_t)r->digits[j].radix) || r->digits[j].radix < g->radix)
+          continue;
         r->terms[i][g->count++] = r->terms[j][0];
         break;
       }
@@ -241,7 +249,8 @@ static void check_inverse(const raw *r, const ir_layout *l) {
   }
   check_text(inverse);
   ck_assert_int_eq(ir_layout_invert(&arena, inverse, NULL, nowhere, &back), TS_OK);
-  if (raw_replicas(r) == 1) ck_assert_msg(ir_layout_equal(l, back), "%s back as %s by %s", text_of(l), text_of(back), text_of(inverse));
+  if (raw_replicas(r) == 1)
+    ck_assert_msg(ir_layout_equal(l, back), "%s back as %s by %s", text_of(l), text_of(back), text_of(inverse));
 }
 
 static void check_slice(const raw *r, const ir_layout *l, const int64_t *table) {
@@ -267,10 +276,11 @@ static unsigned refused, accepted;
 
 START_TEST(enumeration) {
   refused = accepted = 0;
-  for (int trial = 0; trial < 10000; trial++) {
+  for (int trial = 0; trial < 10000 / SHARE; trial++) {
     fresh();
     raw r;
-    random_raw(&r, dim_names, (uint32_t)pick(1, 3), axis_names, (uint32_t)pick(1, 3), trial % 50 == 0 ? 2048 : 64, rng() % 3 == 0);
+    random_raw(&r, dim_names, (uint32_t)pick(1, 3), axis_names, (uint32_t)pick(1, 3), trial % 50 == 0 ? 2048 : 64,
+               rng() % 3 == 0);
     if (r.positions > 1 << 16) continue;
     const ir_layout *l;
     ts_status status = make(&r, &l);
@@ -298,14 +308,14 @@ START_TEST(enumeration) {
     check_inverse(&r, l);
     check_slice(&r, l, table);
   }
-  ck_assert_uint_gt(accepted, 7000);
-  ck_assert_uint_gt(refused, 50);
+  ck_assert_uint_gt(accepted, 7000 / SHARE);
+  ck_assert_uint_gt(refused, 50 / SHARE);
 }
 END_TEST
 
 START_TEST(composition) {
   unsigned done = 0;
-  for (int trial = 0; trial < 3000; trial++) {
+  for (int trial = 0; trial < 3000 / SHARE; trial++) {
     fresh();
     raw r, s;
     const ir_layout *a, *b, *c;
@@ -326,13 +336,13 @@ START_TEST(composition) {
       ck_assert_msg(applied(c, p) == want, "%s then %s is not %s at %lld", text_of(a), text_of(b), text_of(c), (long long)p);
     }
   }
-  ck_assert_uint_gt(done, 200);
+  ck_assert_uint_gt(done, 200 / SHARE);
 }
 END_TEST
 
 START_TEST(products) {
   unsigned done = 0;
-  for (int trial = 0; trial < 3000; trial++) {
+  for (int trial = 0; trial < 3000 / SHARE; trial++) {
     fresh();
     raw r, s;
     const ir_layout *a, *b, *p, *q;
@@ -342,7 +352,8 @@ START_TEST(products) {
     if (ir_layout_product(&arena, a, b, NULL, nowhere, &p) != TS_OK) {
       bool ragged = false;   // only an axis cut inside a digit makes the two overlap
       for (uint32_t i = 0; i < r.count; i++)
-        for (uint32_t t = 0; t < r.digits[i].count; t++) ragged |= r.axes[r.terms[i][t].axis].size % (r.terms[i][t].divisor * r.digits[i].radix) != 0;
+        for (uint32_t t = 0; t < r.digits[i].count; t++)
+          ragged |= r.axes[r.terms[i][t].axis].size % (r.terms[i][t].divisor * r.digits[i].radix) != 0;
       ck_assert_msg(ragged, "%s times %s", text_of(a), text_of(b));
       continue;
     }
@@ -370,7 +381,7 @@ START_TEST(products) {
     ck_assert_int_eq(ir_layout_product(&arena, a, q, NULL, nowhere, &again), TS_OK);
     ck_assert_msg(ir_layout_equal(p, again), "%s / %s = %s", text_of(p), text_of(a), text_of(q));
   }
-  ck_assert_uint_gt(done, 1500);
+  ck_assert_uint_gt(done, 1500 / SHARE);
 }
 END_TEST
 
@@ -450,7 +461,8 @@ START_TEST(fragments) {
     ck_assert_msg(l != NULL, "%s", r->name);
     ck_assert_int_eq(ir_layout_verify(l, NULL, nowhere), TS_OK);
     check_text(l);
-    ck_assert_int_eq(ir_layout_dim_size(l, "lane"), strstr(r->name, "address") && !strstr(r->name, "x4") ? ir_layout_dim_size(l, "lane") : 32);
+    ck_assert_int_eq(ir_layout_dim_size(l, "lane"),
+                     strstr(r->name, "address") && !strstr(r->name, "x4") ? ir_layout_dim_size(l, "lane") : 32);
   }
   // The tables of the instruction set, by register pair or quad i, element j of the register, lane 4g + t.
   static const struct {
@@ -483,7 +495,8 @@ START_TEST(fragments) {
       ck_assert_int_eq(index[1], lane % 4 * 2 + i % 2);
     }
   // An 8x8 matrix through ldmatrix is half of a B fragment, and a tile of 64 x 32 by 2 x 2 warps is a repetition of A.
-  const ir_layout *tile = parse("[m:64, k:32] {reg: (m/16)%2, (k/16)%2, (k/8)%2, (m/8)%2, k%2; lane: m%8, (k/2)%4; warp: m/32, rep(2)}");
+  const ir_layout *tile =
+      parse("[m:64, k:32] {reg: (m/16)%2, (k/16)%2, (k/8)%2, (m/8)%2, k%2; lane: m%8, (k/2)%4; warp: m/32, rep(2)}");
   const ir_layout *a = ir_layout_fragment(&arena, "m16n8k16.a");
   ck_assert_int_eq(ir_layout_divide(&arena, tile, a, NULL, nowhere, &q), TS_OK);
   ck_assert_str_eq(text_of(q), "[m:4, k:2] {reg: m%2, k; lane:; warp: m/2, rep(2)}");
@@ -499,7 +512,9 @@ END_TEST
 static const ir_layout *weight(const ir_layout *fragment, const ir_layout_step *loads, uint32_t load_count, const char *unpack,
                                const ir_layout_step *tiles, uint32_t tile_count) {
   const ir_layout *w;
-  ck_assert_int_eq(ir_layout_weight(&arena, fragment, loads, load_count, unpack ? parse(unpack) : NULL, tiles, tile_count, NULL, nowhere, &w), TS_OK);
+  ck_assert_int_eq(
+      ir_layout_weight(&arena, fragment, loads, load_count, unpack ? parse(unpack) : NULL, tiles, tile_count, NULL, nowhere, &w),
+      TS_OK);
   return w;
 }
 
@@ -509,7 +524,8 @@ START_TEST(derived_weights) {
                               "[reg:32] (reg/4)%2, (reg/8)%2, reg%4, (reg/16)%2", (ir_layout_step[]){{"n", 4}, {"k", 4}}, 2);
   ck_assert(ir_layout_equal(w, parse("n/32, k/32, n%8, (k/4)%4, (k/16)%2, (n/8)%2, k%4, (n/16)%2")));
   // Nunchaku: two n-blocks of m16n8k64 per load, a block of eight such tiles.
-  w = weight(ir_layout_fragment(&arena, "m16n8k64.b"), (ir_layout_step[]){{"n", 2}}, 1, NULL, (ir_layout_step[]){{"k", 2}, {"n", 8}}, 2);
+  w = weight(ir_layout_fragment(&arena, "m16n8k64.b"), (ir_layout_step[]){{"n", 2}}, 1, NULL,
+             (ir_layout_step[]){{"k", 2}, {"n", 8}}, 2);
   ck_assert(ir_layout_equal(w, parse("n/128, k/64, (n/16)%8, n%8, (k/8)%4, (n/8)%2, (k/32)%2, k%8")));
   // Marlin: four n16 blocks of m16n8k16, unpacked by lop3: within 32 bits the places of the halves are 16 bits apart.
   w = weight(ir_layout_fragment(&arena, "m16n8k16.b"), (ir_layout_step[]){{"n", 2}, {"n", 4}}, 2,
@@ -553,21 +569,26 @@ START_TEST(costs) {
   ck_assert_int_eq(conflicts("[m:32] {lane: m}", "[m:32] m, pitch(32)", 32, 4), 31);
   ck_assert_int_eq(conflicts("[m:32] {lane: m}", "[m:32] m, pitch(33)", 32, 4), 0);
   ck_assert_int_eq(conflicts("[m:32] {lane: m}", "[m:32] m", 8, 1), 0);   // four lanes per word
-  ck_assert_int_eq(ir_layout_vector_width(parse("[m:8, k:64] {reg: k%8; lane: (k/8)%8, m%4; warp: m/4}"), parse("[m:8, k:64] m, k"), 16), 16);
-  ck_assert_int_eq(ir_layout_vector_width(parse("[m:8, k:64] {reg: k%8; lane: (k/8)%8, m%4; warp: m/4}"), parse("[m:8, k:64] m, pitch(68), k"), 16), 8);
+  ck_assert_int_eq(
+      ir_layout_vector_width(parse("[m:8, k:64] {reg: k%8; lane: (k/8)%8, m%4; warp: m/4}"), parse("[m:8, k:64] m, k"), 16), 16);
+  ck_assert_int_eq(ir_layout_vector_width(parse("[m:8, k:64] {reg: k%8; lane: (k/8)%8, m%4; warp: m/4}"),
+                                          parse("[m:8, k:64] m, pitch(68), k"), 16),
+                   8);
   ck_assert_int_eq(ir_layout_vector_width(ir_layout_fragment(&arena, "m16n8k16.a"), parse("[m:16, k:16] m, k"), 16), 4);
   ck_assert_int_eq(ir_layout_vector_width(ir_layout_fragment(&arena, "m16n8k16.a"), parse("[m:16, k:16] k, m"), 16), 2);
   ck_assert_int_eq(ir_layout_vector_width(parse("[n:32] {reg: n}"), parse("[n:32] n"), 4), 16);
   ck_assert_int_eq(ir_layout_vector_width(parse("[n:32] {lane: n}"), parse("[n:32] n"), 4), 0);
   ir_access_cost c;
-  ck_assert(ir_layout_sectors(parse("[m:8, k:64] {reg: k%8; lane: m%4, (k/8)%8; warp: m/4}"), parse("[m:8, k:64] m, k"), 16, 16, &c));
+  ck_assert(
+      ir_layout_sectors(parse("[m:8, k:64] {reg: k%8; lane: m%4, (k/8)%8; warp: m/4}"), parse("[m:8, k:64] m, k"), 16, 16, &c));
   ck_assert_int_eq(c.requests, 2);
   ck_assert_int_eq(c.sectors, 32);   // 1024 bytes, all used
   ck_assert_int_eq(c.bytes, 1024);
   ck_assert(ir_layout_sectors(parse("[m:32] {lane: m}"), parse("[m:32] m, pitch(64)"), 16, 2, &c));
   ck_assert_int_eq(c.sectors, 32);   // one row each: a sector of 32 bytes for 2
 
-  const ir_layout *a = ir_layout_fragment(&arena, "m16n8k16.a"), *copy = parse("[m:16, k:16] {reg: (m/8)%2, (k/8)%2, k%2; lane: m%8, (k/2)%4}");
+  const ir_layout *a = ir_layout_fragment(&arena, "m16n8k16.a"),
+                  *copy = parse("[m:16, k:16] {reg: (m/8)%2, (k/8)%2, k%2; lane: m%8, (k/2)%4}");
   ck_assert_int_eq(ir_layout_convert_class(a, a), IR_CONVERT_NONE);
   ck_assert_int_eq(ir_layout_convert_class(a, copy), IR_CONVERT_REGISTERS);
   ck_assert_int_eq(ir_layout_convert_class(a, parse("[m:16, k:16] {reg: k%8; lane: k/8, m}")), IR_CONVERT_SHUFFLE);
@@ -577,8 +598,10 @@ START_TEST(costs) {
   const ir_layout *c2 = parse("[m:16, k:16] {reg: k/8, (m/8)%2, k%2; lane: m%8, (k/2)%4}");
   ck_assert_int_eq(ir_layout_convert_class(c2, a), IR_CONVERT_NONE);
   // Every warp holds a replica: its own copy serves.
-  ck_assert_int_eq(ir_layout_convert_class(parse("[m:32] {lane: m; warp: rep(2)}"), parse("[m:32] {lane: m%16; warp: m/16}")), IR_CONVERT_SHUFFLE);
-  ck_assert_int_eq(ir_layout_convert_class(parse("[m:32] {reg: m%2; lane: m/2; warp: rep(2)}"), parse("[m:32] {reg: m%2; lane: m/2; warp: rep(2)}")),
+  ck_assert_int_eq(ir_layout_convert_class(parse("[m:32] {lane: m; warp: rep(2)}"), parse("[m:32] {lane: m%16; warp: m/16}")),
+                   IR_CONVERT_SHUFFLE);
+  ck_assert_int_eq(ir_layout_convert_class(parse("[m:32] {reg: m%2; lane: m/2; warp: rep(2)}"),
+                                           parse("[m:32] {reg: m%2; lane: m/2; warp: rep(2)}")),
                    IR_CONVERT_NONE);
 }
 END_TEST
@@ -635,7 +658,8 @@ START_TEST(text_forms) {
     const ir_layout_space axes[] = {{"n", 128}, {"k", 128}};
     const ir_layout *l;
     ts_diags_init(&d);
-    ck_assert_msg(ir_layout_parse(&arena, ts_str_of(bad[i].text), axes, 2, &d, (ts_loc){NULL, 1, 1, 0}, &l) != TS_OK, "%s", bad[i].text);
+    ck_assert_msg(ir_layout_parse(&arena, ts_str_of(bad[i].text), axes, 2, &d, (ts_loc){NULL, 1, 1, 0}, &l) != TS_OK, "%s",
+                  bad[i].text);
     ck_assert_msg(ts_diags_has(&d, bad[i].kind), "%s: %s", bad[i].text, d.list.data[0].text);
     ts_diags_deinit(&d);
   }
@@ -659,7 +683,7 @@ START_TEST(mutations) {
   static const char *const seeds[] = {"[n:128, k:128] n/32, k/32, n%8, (k/4)%4, (k/16)%2, (n/8)%2, k%4, (n/16)%2",
                                       "[m:64, k:30] {reg=40: k/2, pitch(3), k%2; lane: m%8^(m/8)%8, (m/8)%8; warp: rep(2)}"};
   static const char alphabet[] = "nkm0123456789/%(),[]{}:;^= reppitch\0\x80";
-  for (int trial = 0; trial < 6000; trial++) {
+  for (int trial = 0; trial < 6000 / SHARE; trial++) {
     const char *seed = seeds[trial % 2];
     size_t len = strlen(seed);
     char *text = malloc(len);   // exact, so that the sanitizer sees any read past the end

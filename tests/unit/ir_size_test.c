@@ -42,7 +42,8 @@ static void setup(void) {
   ts_interner_init(&names, &arena);
   ir_sizes_init(&sizes, &arena, &names);
   for (int i = 0; i < SYMBOLS; i++)
-    sym[i] = ir_size_symbol(&sizes, ts_str_of(info[i].name), i == 3 ? IR_SIZE_DEVICE : IR_SIZE_CALL, info[i].lo, info[i].hi, info[i].step);
+    sym[i] = ir_size_symbol(&sizes, ts_str_of(info[i].name), i == 3 ? IR_SIZE_DEVICE : IR_SIZE_CALL, info[i].lo, info[i].hi,
+                            info[i].step);
 }
 
 static void teardown(void) {
@@ -138,7 +139,8 @@ START_TEST(random_expressions) {
       ck_assert_msg(s->step ? ts_floor_mod(got, s->step) == s->residue : got == s->residue, "residue of %s", ts_text_z(&text));
     }
     const ir_size *again;
-    ck_assert_msg(ir_size_parse(&sizes, ts_text_str(&text), NULL, NULL, NULL, (ts_loc){0}, &again) == TS_OK, "%s", ts_text_z(&text));
+    ck_assert_msg(ir_size_parse(&sizes, ts_text_str(&text), NULL, NULL, NULL, (ts_loc){0}, &again) == TS_OK, "%s",
+                  ts_text_z(&text));
     ts_text second = {0};
     ir_size_print(again, &second);
     ck_assert_msg(again == s, "trial %d: %s reads back as %s", trial, ts_text_z(&text), ts_text_z(&second));
@@ -236,13 +238,23 @@ START_TEST(errors) {
     const char *text;
     const ts_diag_kind *kind;
     uint32_t col;
-  } bad[] = {{"", &diag_size_syntax, 5}, {"m +", &diag_size_syntax, 8}, {"m + q", &diag_size_unknown_name, 9}, {"m / m", &diag_size_divisor, 5},
-             {"floordiv(m)", &diag_size_syntax, 15}, {"foo(m, 2)", &diag_size_syntax, 8}, {"m 3", &diag_size_syntax, 7}, {"m @ 3", &diag_size_syntax, 7},
-             {"99999999999999999999", &diag_size_syntax, 23}, {"9223372036854775807*m", &diag_size_overflow, 5}, {"(m", &diag_size_syntax, 7}};
+  } bad[] = {{"", &diag_size_syntax, 5},
+             {"m +", &diag_size_syntax, 8},
+             {"m + q", &diag_size_unknown_name, 9},
+             {"m / m", &diag_size_divisor, 5},
+             {"floordiv(m)", &diag_size_syntax, 15},
+             {"foo(m, 2)", &diag_size_syntax, 8},
+             {"m 3", &diag_size_syntax, 7},
+             {"m @ 3", &diag_size_syntax, 7},
+             {"99999999999999999999", &diag_size_syntax, 23},
+             {"9223372036854775807*m", &diag_size_overflow, 5},
+             {"(m", &diag_size_syntax, 7}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-    ck_assert_int_eq(ir_size_parse(&sizes, ts_str_of(bad[i].text), NULL, NULL, &d, (ts_loc){NULL, 1, 5, 0}, &s), bad[i].kind->status);
+    ck_assert_int_eq(ir_size_parse(&sizes, ts_str_of(bad[i].text), NULL, NULL, &d, (ts_loc){NULL, 1, 5, 0}, &s),
+                     bad[i].kind->status);
     const ts_diag *last = &d.list.data[d.list.count - 1];
-    ck_assert_msg(last->kind == bad[i].kind && last->loc.col == bad[i].col, "%s: %s at %u", bad[i].text, last->text, last->loc.col);
+    ck_assert_msg(last->kind == bad[i].kind && last->loc.col == bad[i].col, "%s: %s at %u", bad[i].text, last->text,
+                  last->loc.col);
   }
   char deep[1000];
   memset(deep, '(', sizeof deep);
