@@ -157,6 +157,14 @@ static ts_status operand_tile(emitter *e, ir_value *v, const tile_of *like, unsi
   return load_outside(e, v, like, rank, out);
 }
 
+// A tensor with rows, of the group or from a buffer.
+static ts_status input_tile(emitter *e, ir_value *v, tile_of *out) {
+  tile_of *known = tile_find(e, v);
+  if (!known) return load_outside(e, v, &(tile_of){0}, v->type->rank, out);
+  *out = *known;
+  return TS_OK;
+}
+
 // A tile to follow for the axes of an elementwise op: the operand in the group with the most features, else fresh axes.
 static tile_of shape_model(emitter *e, const ir_op *op) {
   tile_of best = {0};
@@ -252,7 +260,8 @@ static ts_status refit(emitter *e, tile_of *t, unsigned count, const ir_size *co
 
 static ts_status emit_reshape(emitter *e, const ir_op *op) {
   const ir_type *to = op->results[0]->type;
-  tile_of t = *tile_find(e, op->operands[0]);
+  tile_of t;
+  TS_TRY(input_tile(e, op->operands[0], &t));
   if (!has_rows(e, to)) return LOWER_REFUSE(e->L, op->loc, "rule reshape-changes-rows");
   TS_TRY(require_static(e, to, e->row_rank));
   TS_TRY(refit(e, &t, to->rank - e->row_rank, to->shape + e->row_rank));
@@ -315,7 +324,8 @@ static ts_status emit_rope(emitter *e, const ir_op *op) {
   const ir_op *from = op->operands[1]->producer;
   if (!from || from->code != IR_OP_positions) return LOWER_REFUSE(e->L, op->loc, "rule rope-positions: rope takes the result of positions()");
   const ir_state *state = from->operands[0]->type->state;
-  tile_of t = *tile_find(e, op->operands[0]);
+  tile_of t;
+  TS_TRY(input_tile(e, op->operands[0], &t));
   ts_sym d = t.axis[t.features - 1], i = emit_axis(e, "i"), two = emit_axis(e, "two");
   int64_t size = extent_of(t.tile, d), half = size / 2, context = state->length->hi;
   if (size % 2) return LOWER_REFUSE(e->L, op->loc, "rule rope-odd: the head size %lld is odd", (long long)size);
@@ -351,8 +361,12 @@ static ts_status emit_append(emitter *e, const ir_op *op) {
   int64_t layer = ir_attr_int(op, "layer", 0);
   ir_value *page = NULL, *slot = NULL, *mask = NULL;
   for (uint32_t i = 1; i < op->operand_count; i++) {
-    tile_of *t = tile_find(e, op->operands[i]);
-    if (!t) continue;
+    tile_of *t = tile_find(e, op->operands[i]), loaded;
+    if (!t && e->L->groups.data[e->group_number].kind == GROUP_CONTRACT) continue;   // a field of another part
+    if (!t) {
+      TS_TRY(input_tile(e, op->operands[i], &loaded));
+      t = &loaded;
+    }
     uint32_t field = 0;
     while (field < state->fields.count && state->fields.data[field].name != fields->axes.data[i - 1]) field++;
     if (!page) {

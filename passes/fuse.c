@@ -62,7 +62,10 @@ static uint32_t part_of(const lowering *L, const ir_value *v, uint32_t g) {
   return L->groups.data[g].kind == GROUP_CONTRACT ? lower_part(L, L->ops.data[n].linear) : UINT32_MAX;
 }
 
-static bool is_epilogue(ir_opcode code) { return code == IR_OP_map_t || code == IR_OP_reshape || code == IR_OP_rope || code == IR_OP_append; }
+// Without fusion only what has no kernel of its own goes into epilogues.
+static bool is_epilogue(const lowering *L, ir_opcode code) {
+  return code == IR_OP_reshape || code == IR_OP_rope || (L->options->fuse && (code == IR_OP_map_t || code == IR_OP_append));
+}
 
 static bool state_touched_between(const lowering *L, const ir_op *append, uint32_t first) {
   for (uint32_t i = first; i < lower_number(L, append); i++) {
@@ -125,7 +128,7 @@ static bool join(lowering *L, uint32_t number, uint32_t g) {
 static void absorb(lowering *L, uint32_t g) {
   for (uint32_t i = L->groups.data[g].first + 1; i < L->ops.count; i++) {
     op_state *s = &L->ops.data[i];
-    if (s->group || s->prologue || !is_epilogue(s->op->code) || !can_join(L, s->op, g)) continue;
+    if (s->group || s->prologue || !is_epilogue(L, s->op->code) || !can_join(L, s->op, g)) continue;
     if (!join(L, i, g)) {
       pass_say(L->log, "fuse", "parts-of-unequal-extent", s->op->loc, "%s stays out: it needs products of different widths", op_text(L, s->op));
       continue;
@@ -160,8 +163,7 @@ static void group_linears(lowering *L, uint32_t number) {
       pass_say(L->log, "fuse", NULL, below->loc, "last is a rows map on the input of %s", op_text(L, op));
     }
   }
-  if (!L->options->fuse) return;
-  for (uint32_t i = number + 1; i < L->ops.count; i++) {
+  for (uint32_t i = number + 1; i < L->ops.count && L->options->fuse; i++) {
     ir_op *other = L->ops.data[i].op;
     if (other->code != IR_OP_linear || L->ops.data[i].group || other->operands[0] != op->operands[0]) continue;
     if (ir_attr_sym(other, "activations") != ir_attr_sym(op, "activations")) continue;

@@ -316,8 +316,8 @@ static ir_value *chunk_integer(host_schedule *s, const host_weight *w, ir_value 
     int64_t count = words * 4;
     ts_sym k = ir_name(m, "kk");
     ir_value *flat = ir_load(b, x, (ir_value *[]){row, pass_add(b, k0, pass_int(b, 16 * h))}, (ts_sym[]){m->none, k}, NULL,
-                             host_tile(s, IR_i8, 1, &k, &count, k));
-    const ir_type *split = host_tile(s, IR_i8, 2, x_axes, (int64_t[]){words, 4}, r);
+                             host_tile(s, IR_i8, 1, &k, &count, NULL));
+    const ir_type *split = host_tile(s, IR_i8, 2, x_axes, (int64_t[]){words, 4}, NULL);
     ir_op *op = ir_build(b, IR_OP_relabel, 1, &flat, 1, &split);
     ir_set_sym(b, op, "kind", ir_name(m, "split"));
     ir_set_sym(b, op, "axis", k);
@@ -455,8 +455,8 @@ static ir_value *product_rows_integer(host_schedule *s, const contract *c, const
     ir_value *q = codes;
     if (w->codes == HOST_NIBBLES) q = ir_apply_op(b, h ? IR_SCALAR_shr : IR_SCALAR_and, codes, ir_const_int(b, IR_u8, h ? 4 : 15), NULL);
     ir_value *flat = ir_load(b, g->x, (ir_value *[]){row, pass_add(b, k0, pass_int(b, 16 * h))}, flat_axes, NULL,
-                             host_tile(s, IR_i8, 2, flat_axes, (int64_t[]){rows, words * 4}, kk));
-    const ir_type *split = host_tile(s, IR_i8, 3, x_axes, (int64_t[]){rows, words, 4}, r);
+                             host_tile(s, IR_i8, 2, flat_axes, (int64_t[]){rows, words * 4}, NULL));
+    const ir_type *split = host_tile(s, IR_i8, 3, x_axes, (int64_t[]){rows, words, 4}, NULL);
     ir_op *op = ir_build(b, IR_OP_relabel, 1, &flat, 1, &split);
     ir_set_sym(b, op, "kind", ir_name(m, "split"));
     ir_set_sym(b, op, "axis", kk);
