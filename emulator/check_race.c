@@ -167,9 +167,10 @@ void emu_race_block_end(emu_exec *x, emu_block *b) {
     free(w);
   }
   for (int i = 0; i < EMU_BARRIERS; i++) {
-    if (!b->barriers[i].vc) continue;
-    vc_clear(b->barriers[i].vc);
+    if (b->barriers[i].vc) vc_clear(b->barriers[i].vc);
+    if (b->barriers[i].fenced) vc_clear(b->barriers[i].fenced);
     free(b->barriers[i].vc);
+    free(b->barriers[i].fenced);
   }
   if (!b->shared_cells) return;
   pthread_mutex_lock(&r->lock);
@@ -208,15 +209,26 @@ void emu_race_warp_sync(emu_exec *x, emu_warp *w) {
   w->clock++;
 }
 
+// What a thread has fenced stays fenced behind a barrier: data, fence, barrier, then one thread signals for all. Strictly the
+// signalling thread needs a fence of its own; all hardware honours this order, and much code relies on it.
 void emu_race_barrier_arrive(emu_exec *x, emu_warp *w, emu_barrier *b) {
   if (!b->vc) b->vc = calloc(1, sizeof *b->vc);
-  if (!b->vc) abort();
+  if (!b->fenced) b->fenced = calloc(1, sizeof *b->fenced);
+  if (!b->vc || !b->fenced) abort();
   publish(x, w, b->vc);
+  if (state(w)->has_released) vc_join(b->fenced, &state(w)->released, x->launch->race->warps);
 }
-void emu_race_barrier_leave(emu_exec *x, emu_warp *w, emu_barrier *b) { vc_join(&state(w)->known, b->vc, x->launch->race->warps); }
+void emu_race_barrier_leave(emu_exec *x, emu_warp *w, emu_barrier *b) {
+  uint32_t warps = x->launch->race->warps;
+  vc_join(&state(w)->known, b->vc, warps);
+  if (!b->fenced->count) return;
+  vc_join(&state(w)->released, b->fenced, warps);
+  state(w)->has_released = true;
+}
 void emu_race_barrier_reset(emu_exec *x, emu_barrier *b) {
   (void)x;
   vc_clear(b->vc);
+  vc_clear(b->fenced);
 }
 
 // A strong access at an address: takes what was published there, publishes what this warp may publish.

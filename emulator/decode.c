@@ -1,7 +1,5 @@
-// The decoder's frame: operands, constants, operations, labels; and the layout of shared memory and function frames.
+// The decoder's frame: operands, constants, operations, labels.
 #include "emulator/decode.h"
-
-#include "base/checked.h"
 
 bool decode_error(decoder *d, ptx_pos pos, const ts_diag_kind *kind, const char *fmt, ...) {
   va_list ap;
@@ -195,58 +193,6 @@ bool pred_result(decoder *d, const ptx_operand *o, uint16_t *out) {
   return true;
 }
 
-// --- layout --------------------------------------------------------------------------------------------------------------------
-static bool place(uint64_t *at, ptx_var *v, uint64_t limit) {
-  uint64_t a = (*at + v->align - 1) / v->align * v->align;
-  if (a + v->bytes > limit) return false;
-  v->address = a;
-  *at = a + v->bytes;
-  return true;
-}
-
-static bool layout_error(ts_diags *d, const ptx_module *m, const ptx_var *v, const char *what) {
-  ts_report(d, (ts_loc){m->file, v->pos.line, v->pos.col, 0}, &diag_ptx_size, "'%s' does not fit into %s", v->name, what);
-  return false;
-}
-
-// Shared variables of the module and of all functions share one space, as ptxas lays them out for a whole module.
-static bool layout_shared(ptx_module *m, emu_program *p, ts_diags *d) {
-  uint64_t at = 0;
-  p->shared_align = 16;
-  for (int dynamic = 0; dynamic < 2; dynamic++) {   // what has no size comes last
-    if (dynamic) at = (at + p->shared_align - 1) / p->shared_align * p->shared_align;
-    p->static_shared = (uint32_t)at;
-    for (size_t i = 0; i <= m->funcs.count; i++) {
-      ptx_var **list = i ? m->funcs.data[i - 1]->vars.data : m->vars.data;
-      size_t n = i ? m->funcs.data[i - 1]->vars.count : m->vars.count;
-      for (size_t k = 0; k < n; k++) {
-        ptx_var *v = list[k];
-        if (v->space != PTX_SHARED) continue;
-        if (v->align > p->shared_align) p->shared_align = v->align;
-        if ((v->bytes == 0) != dynamic) continue;
-        if (dynamic) v->address = at;
-        else if (!place(&at, v, 1 << 20)) return layout_error(d, m, v, "1 MiB of shared memory");
-      }
-    }
-  }
-  return true;
-}
-
-static bool layout_frame(ptx_module *m, emu_function *fn, ptx_func *f, ts_diags *d) {
-  uint64_t at = 0, params = 0;
-  for (size_t i = 0; i < f->params.count; i++)
-    if (!place(f->is_entry ? &params : &at, f->params.data[i], 1 << 16)) return layout_error(d, m, f->params.data[i], "64 KiB of parameters");
-  for (size_t i = 0; i < f->rets.count; i++)
-    if (!place(&at, f->rets.data[i], 1 << 20)) return layout_error(d, m, f->rets.data[i], "the frame");
-  for (size_t i = 0; i < f->vars.count; i++) {
-    ptx_var *v = f->vars.data[i];
-    if (v->space != PTX_LOCAL && v->space != PTX_PARAM) continue;
-    if (!place(&at, v, 512 << 10)) return layout_error(d, m, v, "512 KiB of local memory");
-  }
-  fn->frame_bytes = (uint32_t)((at + 15) & ~15ull);
-  return true;
-}
-
 // --- functions -----------------------------------------------------------------------------------------------------------------
 static decode_fn *find_decoder(ts_sym op, emu_class *cls) {
 #define PTX_OP(opcode, decoder_name, class_name, remark) {#opcode, decode_##decoder_name, EMU_C_##class_name},
@@ -397,12 +343,12 @@ ts_status emu_decode(ts_arena *a, ptx_module *m, unsigned sm, ts_diags *diags, e
   unsigned before = diags->errors;
   decoder d = {.arena = a, .diags = diags, .m = m, .prog = out, .sm = sm};
   out->functions = ts_new_array(a, emu_function, m->funcs.count + 1);
-  bool ok = layout_shared(m, out, diags);
+  bool ok = emu_layout_shared(a, m, out, diags);
   for (size_t i = 0; i < m->funcs.count; i++) {
     ptx_func *f = m->funcs.data[i];
     out->functions[i].ptx = f;
     out->functions[i].builtin = f->has_body ? EMU_B_NONE : find_builtin(f->name);
-    ok = layout_frame(m, &out->functions[i], f, diags) && ok;
+    ok = emu_layout_frame(m, &out->functions[i], f, diags) && ok;
   }
   for (size_t i = 0; ok && i < m->funcs.count; i++) {
     d.f = m->funcs.data[i];

@@ -113,6 +113,8 @@ typedef struct emu_place {
   uint32_t ptx_line;
   const char *source_file;         // NULL: the PTX has no .loc there
   uint32_t source_line;
+  const char *inlined_file;        // where the function of that line was inlined, NULL: it was not
+  uint32_t inlined_line;
   const char *instruction;         // its text
 } emu_place;
 

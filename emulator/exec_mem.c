@@ -325,7 +325,7 @@ void emu_run_atom(emu_exec *x, const emu_insn *in, uint32_t mask) {
       moved |= expected != 0 && !cas && m->op != EMU_ATOM_EXCH;
     }
   }
-  if (moved) x->split->spins = 0;   // it changed something: not a wait
+  if (moved) x->warp->spins = 0;   // it changed something: not a wait
   for (unsigned k = 0; k < in->xd; k++) {
     void *d = emu_row_at(x, in->x[k]);
     EACH_LANE(mask) {

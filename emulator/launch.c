@@ -188,7 +188,7 @@ static ts_status check_config(const emu_context *c, const emu_entry *e, const em
   for (int i = 0; i < 3 && info.reqntid[0]; i++)
     if (info.reqntid[i] != k->block[i]) return ts_report(d, none, &diag_emu_argument, "'%s' needs blocks of %u x %u x %u threads", info.name, info.reqntid[0], info.reqntid[1], info.reqntid[2]);
   if (k->param_bytes < info.param_bytes) return ts_report(d, none, &diag_emu_argument, "%u bytes of parameters; '%s' takes %u", k->param_bytes, info.name, info.param_bytes);
-  uint64_t shared = (uint64_t)info.static_shared + k->dynamic_shared;
+  uint64_t shared = (uint64_t)e->module->program.functions[e->func].dynamic_shared_at + k->dynamic_shared;
   if (shared > 228u << 10) return ts_report(d, none, &diag_emu_argument, "%" PRIu64 " bytes of shared memory; a block has at most 228 KiB", shared);
   return TS_OK;
 }
@@ -213,7 +213,8 @@ ts_status emu_launch(emu_context *c, const emu_entry *e, const emu_launch_config
   emu_launch_state l = {.context = c, .entry = e, .program = &m->program, .config = *config, .params = config->params, .param_bytes = e->param_bytes,
                         .threads = threads, .warps = (threads + 31) / 32, .result = out,
                         .blocks = (uint64_t)config->grid[0] * config->grid[1] * config->grid[2],
-                        .shared_bytes = m->program.static_shared + config->dynamic_shared};
+                        .shared_bytes = m->program.functions[e->func].static_shared};
+  if (config->dynamic_shared) l.shared_bytes = m->program.functions[e->func].dynamic_shared_at + config->dynamic_shared;
   l.check_init = l.check_race = l.check_sync = !config->checks_off;
   l.local_bytes = (m->stack_bytes[e->func] + (m->recursive[e->func] ? 32u << 10 : 0) + 15) & ~15u;
   unsigned workers = config->workers ? config->workers : c->workers;

@@ -86,7 +86,6 @@ typedef struct emu_split {
   emu_join *join;
   uint8_t state, barrier;
   uint32_t members;                // AT_WARP_BAR, AT_CONVERGE: who must come
-  uint32_t spins;                  // spin-like operations since the last sign of progress
 } emu_split;
 
 typedef struct emu_pending {       // a cp.async in flight
@@ -120,6 +119,7 @@ typedef struct emu_warp {
   uint32_t clock;                  // of the race checks: advances at every synchronisation
   struct emu_vc *vc;
   uint64_t executed;
+  uint32_t spins;                  // operations that look like waiting since the last sign of progress
 } emu_warp;
 
 typedef struct emu_barrier {
@@ -129,7 +129,7 @@ typedef struct emu_barrier {
   uint32_t reduce_count, reduce_true;
   uint32_t arrive_only;            // threads that don't wait
   uint32_t first_pc;
-  struct emu_vc *vc;               // join of the clocks of those who came
+  struct emu_vc *vc, *fenced;      // race checks: what those who came know, and what they have fenced
 } emu_barrier;
 
 typedef struct emu_block {

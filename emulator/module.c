@@ -164,7 +164,7 @@ void emu_entry_describe(const emu_entry *e, emu_entry_info *out) {
   const ptx_func *f = m->ptx.funcs.data[e->func];
   const emu_function *fn = &m->program.functions[e->func];
   *out = (emu_entry_info){.name = f->name, .params = e->params, .param_count = e->param_count, .param_bytes = e->param_bytes,
-                          .static_shared = m->program.static_shared, .local_bytes = m->stack_bytes[e->func], .const_bytes = m->const_bytes,
+                          .static_shared = fn->static_shared, .local_bytes = m->stack_bytes[e->func], .const_bytes = m->const_bytes,
                           .registers = fn->registers32, .max_threads = 1024};
   const uint32_t *limit = f->reqntid[0] ? f->reqntid : f->maxntid;
   uint64_t threads = (uint64_t)limit[0] * limit[1] * limit[2];

@@ -195,16 +195,15 @@ static bool parse_instruction(parser *p) {
 
 // .loc file line column[, function_name LABEL[+n], inlined_at file line column]
 bool parse_loc(parser *p) {
-  uint64_t file, line, col;
+  uint64_t file, line, col, at[3] = {0};
   if (!parse_count(p, UINT32_MAX, &file) || !parse_count(p, UINT32_MAX, &line) || !parse_count(p, UINT32_MAX, &col)) return false;
   while (parse_take(p, ',')) {
     if (p->t.kind != PTX_T_NAME) return parse_error(p, p->t.pos, &diag_ptx_syntax, "expected function_name or inlined_at");
     bool inlined = ts_str_is(p->t.text, "inlined_at");
     parse_next(p);
     if (inlined) {
-      uint64_t n;
       for (int i = 0; i < 3; i++)
-        if (!parse_count(p, UINT32_MAX, &n)) return false;
+        if (!parse_count(p, UINT32_MAX, &at[i])) return false;
     } else {
       parse_next(p);
       uint64_t unused = 0;
@@ -212,7 +211,7 @@ bool parse_loc(parser *p) {
     }
   }
   if (line == 0) return true;   // "no source line": the one in force stays
-  ptx_loc loc = {(uint32_t)file, (uint32_t)line, (uint32_t)col};
+  ptx_loc loc = {(uint32_t)file, (uint32_t)line, (uint32_t)col, (uint32_t)at[0], (uint32_t)at[1]};
   ts_vec_push(p->arena, &p->m->locs, loc);
   p->loc = (uint32_t)p->m->locs.count - 1;
   return true;

@@ -127,6 +127,8 @@ typedef struct emu_function {
   uint32_t begin, end;        // operations
   uint32_t row_bytes;         // register file of a frame
   uint32_t pred_count;
+  uint32_t static_shared;     // of an entry: bytes of the .shared variables it can reach
+  uint32_t dynamic_shared_at; // of an entry: where its dynamic shared memory begins
   uint32_t frame_bytes;       // .local and .param variables of a frame
   uint32_t registers32;       // slots in units of 32-bit registers
   uint32_t *slot_of;          // register number → byte offset (predicates: their number); for debuggers and tracking
@@ -144,8 +146,6 @@ typedef struct emu_program {
   emu_function *functions;    // as ptx->funcs
   uint8_t *consts;            // constant rows, 256 bytes each
   uint32_t const_count;
-  uint32_t static_shared;     // bytes of all static shared variables
-  uint32_t shared_align;
 } emu_program;
 
 const ptx_stmt *emu_stmt_of(const emu_program *p, const emu_insn *in);   // NULL for none
@@ -155,6 +155,10 @@ ts_str emu_stmt_text(const emu_program *p, const ptx_stmt *s);
 // Lays out shared memory and function frames, then decodes every function. Addresses of .global and .const variables must be
 // set before (ptx_var.address).
 ts_status emu_decode(ts_arena *a, ptx_module *m, unsigned sm, ts_diags *d, emu_program *out);
+
+// layout.c: addresses of .shared variables, per entry; offsets of parameters and variables in frames.
+bool emu_layout_shared(ts_arena *a, ptx_module *m, emu_program *p, ts_diags *d);
+bool emu_layout_frame(ptx_module *m, emu_function *fn, ptx_func *f, ts_diags *d);
 
 // cfg.c: basic blocks, reconvergence points. slots.c: register rows.
 void emu_find_rejoins(ts_arena *scratch, emu_program *p, emu_function *f);

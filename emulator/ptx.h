@@ -95,6 +95,7 @@ typedef struct ptx_label {
 
 typedef struct ptx_loc {
   uint32_t file, line, col;   // file: the number of a .file directive
+  uint32_t at_file, at_line;  // where the function was inlined; 0: it was not
 } ptx_loc;
 
 typedef struct ptx_func {

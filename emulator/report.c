@@ -28,6 +28,7 @@ emu_place emu_place_of(const emu_launch_state *l, const emu_block *b, uint32_t w
   if (s->loc) {
     p.source_file = ptx_file_name(prog->ptx, loc->file);
     p.source_line = loc->line;
+    if (loc->at_line) p.inlined_file = ptx_file_name(prog->ptx, loc->at_file), p.inlined_line = loc->at_line;
   }
   ts_str text = emu_stmt_text(prog, s);
   p.instruction = ts_arena_strndup(&l->result->arena, text.data, text.len);
@@ -57,6 +58,7 @@ static void print_place(ts_text *t, const char *lead, const emu_place *p) {
   ts_text_printf(t, "%sblock (%u,%u,%u) thread (%u,%u,%u)", lead, p->block[0], p->block[1], p->block[2], p->thread[0], p->thread[1], p->thread[2]);
   ts_text_printf(t, ", PTX line %u", p->ptx_line);
   if (p->source_file) ts_text_printf(t, ", %s:%u", p->source_file, p->source_line);
+  if (p->inlined_file) ts_text_printf(t, " (inlined at %s:%u)", p->inlined_file, p->inlined_line);
   ts_text_printf(t, "\n      %s\n", p->instruction);
 }
 

@@ -344,8 +344,7 @@ static void barrier_complete(emu_exec *x, emu_block *blk, uint32_t id) {
     if (here && x->check_race) emu_race_barrier_leave(x, w, b);
   }
   if (x->check_race) emu_race_barrier_reset(x, b);
-  struct emu_vc *vc = b->vc;
-  *b = (emu_barrier){.vc = vc};
+  *b = (emu_barrier){.vc = b->vc, .fenced = b->fenced};
 }
 
 static bool barriers_update(emu_exec *x, emu_block *blk) {
@@ -453,7 +452,7 @@ static step control(emu_exec *x, emu_warp *w, emu_split *s, const emu_insn *in, 
     case EMU_RET: lanes_return(x, w, s, mask); return STEP_SPLIT;
     case EMU_YIELD:
       s->pc++;
-      s->spins += SPIN_YIELD - s->spins % SPIN_YIELD - 1;
+      w->spins += SPIN_YIELD - w->spins % SPIN_YIELD - 1;
       return STEP_ON;
     default: break;
   }
@@ -525,12 +524,12 @@ static run_end run_split(emu_exec *x, emu_warp *w, uint32_t index) {
         break;
       }
     }
-    if (in->flags & EMU_F_SPIN && ++s->spins % SPIN_YIELD == 0) {
+    if (in->flags & EMU_F_SPIN && ++w->spins % SPIN_YIELD == 0) {
       end = RUN_SPINS;
       break;
     }
   }
-  if (end == RUN_OVER) s->spins++;
+  if (end == RUN_OVER) w->spins++;
   x->warps_run += ran;
   x->threads_run += threads;
   w->executed += ran;
@@ -564,10 +563,9 @@ static bool run_warp(emu_exec *x, emu_warp *w, bool *ran) {
     useful |= end != RUN_SPINS;
     w->next_split = end == RUN_CHANGED ? 0 : index + 1;
     if (end == RUN_CHANGED) continue;
-    emu_split *s = &w->splits[index];
-    if (s->spins >= SPIN_RELEASE) {
-      s->spins = 0;
-      joins_release(w, s->join);
+    if (w->spins >= SPIN_RELEASE) {
+      w->spins = 0;
+      joins_release(w, w->splits[index].join);
     }
     if (w->split_count == 1 || turns >= w->split_count) break;
   }
