@@ -77,6 +77,17 @@ static bool state_touched_between(const lowering *L, const ir_op *append, uint32
   return false;
 }
 
+// Does a reshape leave the row dims of the group (all but the last of its anchor's) alone? Else it is a view of a buffer.
+static bool keeps_rows(const group *G, const ir_op *op) {
+  const ir_op *anchor = G->ops.data[0];
+  if (!anchor->result_count) return false;
+  const ir_type *rows = anchor->results[0]->type, *to = op->results[0]->type;
+  if (to->rank < rows->rank) return false;
+  for (unsigned i = 0; i + 1 < rows->rank; i++)
+    if (to->shape[i] != rows->shape[i]) return false;
+  return true;
+}
+
 // May op join group g? On success *out_part is the part it belongs to (parts that it needs together are united by the caller).
 static bool can_join(const lowering *L, const ir_op *op, uint32_t g) {
   const group *G = &L->groups.data[g];
@@ -91,6 +102,7 @@ static bool can_join(const lowering *L, const ir_op *op, uint32_t g) {
   }
   if (!any) return false;
   if (op->code == IR_OP_rope && (!lower_in_group(L, op->operands[0], g) || lower_in_group(L, op->operands[1], g))) return false;
+  if (op->code == IR_OP_reshape && !keeps_rows(G, op)) return false;
   if (op->code == IR_OP_append && state_touched_between(L, op, G->first)) return false;
   return true;
 }
