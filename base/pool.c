@@ -34,7 +34,7 @@ struct ts_pool {
   _Atomic bool stop;
   ts_pool_fn *fn;
   void *user;
-  uint32_t count;
+  _Atomic uint32_t count;
   unsigned threads;
   pthread_t ids[MAX_THREADS];
   worker_start starts[MAX_THREADS];
@@ -85,18 +85,34 @@ unsigned ts_cpu_count(void) {
   return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : (unsigned)n;
 }
 
-// Takes and runs blocks of the given generation until none is left.
-static void run_blocks(ts_pool *p, uint32_t generation, unsigned worker) {
+static void finished(ts_pool *p, uint32_t blocks) {
+  if (atomic_fetch_sub_explicit(&p->pending, blocks, memory_order_acq_rel) == blocks && atomic_load(&p->caller_sleeps))
+    futex_wake(&p->pending, 1);
+}
+
+// The next `most` blocks of a generation, or as many as there are: returns how many were taken, from *first on.
+static uint32_t take_blocks(ts_pool *p, uint32_t generation, uint32_t most, uint32_t *first) {
   for (;;) {
     uint64_t t = atomic_load_explicit(&p->ticket, memory_order_acquire);
-    if ((uint32_t)(t >> 32) != generation || (uint32_t)t >= p->count) return;
-    if (!atomic_compare_exchange_weak_explicit(&p->ticket, &t, t + 1, memory_order_acq_rel, memory_order_relaxed)) continue;
-    if (atomic_load_explicit(&p->result, memory_order_relaxed) == 0) {
-      int r = p->fn(p->user, (uint32_t)t, worker), none = 0;
-      if (r) atomic_compare_exchange_strong(&p->result, &none, r);
+    uint32_t count = atomic_load_explicit(&p->count, memory_order_acquire), next = (uint32_t)t;
+    if ((uint32_t)(t >> 32) != generation || next >= count) return 0;
+    uint32_t n = count - next < most ? count - next : most;
+    *first = next;
+    if (atomic_compare_exchange_weak_explicit(&p->ticket, &t, t + n, memory_order_acq_rel, memory_order_relaxed)) return n;
+  }
+}
+
+// Takes and runs blocks of the given generation until none is left. After a result other than 0 the rest is taken at once.
+static void run_blocks(ts_pool *p, uint32_t generation, unsigned worker) {
+  uint32_t block;
+  while (take_blocks(p, generation, 1, &block)) {
+    int r = p->fn(p->user, block, worker), none = 0;
+    if (r) {
+      atomic_compare_exchange_strong(&p->result, &none, r);
+      uint32_t rest = take_blocks(p, generation, UINT32_MAX, &block);
+      if (rest) finished(p, rest);
     }
-    if (atomic_fetch_sub_explicit(&p->pending, 1, memory_order_acq_rel) == 1 && atomic_load(&p->caller_sleeps))
-      futex_wake(&p->pending, 1);
+    finished(p, 1);
   }
 }
 
@@ -163,9 +179,12 @@ int ts_pool_run(ts_pool *p, ts_pool_fn *fn, void *user, uint32_t count) {
     return 0;
   }
   uint32_t generation = atomic_load_explicit(&p->generation, memory_order_relaxed) + 1;
+  // A worker that is still leaving the loop before may look at the ticket and then at our count: the ticket changes first, so
+  // that its compare-and-swap fails.
+  atomic_store_explicit(&p->ticket, (uint64_t)generation << 32 | UINT32_MAX, memory_order_relaxed);
   p->fn = fn;
   p->user = user;
-  p->count = count;
+  atomic_store_explicit(&p->count, count, memory_order_release);
   atomic_store_explicit(&p->result, 0, memory_order_relaxed);
   atomic_store_explicit(&p->pending, count, memory_order_relaxed);
   atomic_store_explicit(&p->ticket, (uint64_t)generation << 32, memory_order_release);
