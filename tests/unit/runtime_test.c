@@ -1,9 +1,12 @@
 // The runtime on real artifacts: launch text, compiled kernels, writer, reader, host device; results against plain C.
 #include "runtime_common.h"
 
+#include "base/pool.h"
 #include "ir/dtype.h"
 #include "runtime/dlpack.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -545,6 +548,114 @@ START_TEST(devices) {
 }
 END_TEST
 
+// Many short loops of changing length and function right behind each other: every block runs exactly once, and no late worker
+// takes a block of the loop that follows.
+typedef struct loop {
+  uint32_t count;
+  _Atomic uint32_t ran[64];
+} loop;
+
+static int mark_block(void *user, uint32_t block, unsigned worker) {
+  loop *l = user;
+  if (worker >= 3 || block >= l->count) return 2;
+  atomic_fetch_add(&l->ran[block], 1);
+  return 0;
+}
+
+static int stop_at_5(void *user, uint32_t block, unsigned worker) {
+  (void)user, (void)worker;
+  return block == 5 ? 7 : 0;
+}
+
+START_TEST(pool) {
+  uint64_t state = test_seed();
+  ts_pool *p = ts_pool_create(3);
+  static loop loops[2];
+  for (int i = 0; i < 20000; i++) {
+    loop *l = &loops[i % 2];
+    l->count = 1 + (uint32_t)(test_random(&state) % 64);
+    memset(l->ran, 0, sizeof l->ran);
+    ck_assert_int_eq(ts_pool_run(p, mark_block, l, l->count), 0);
+    for (uint32_t k = 0; k < 64; k++) ck_assert_uint_eq(l->ran[k], k < l->count);
+    if (i % 100 == 0) ck_assert_int_eq(ts_pool_run(p, stop_at_5, NULL, 4000000000u), 7);   // and leaves the rest at once
+  }
+  ts_pool_destroy(p);
+}
+END_TEST
+
+// Two threads, each with a session of its own, share the artifact, the device and its workers.
+typedef struct sharer {
+  tsr_artifact *a;
+  tsr_device *d;
+  uint64_t state;
+} sharer;
+
+static void *share(void *user) {
+  sharer *w = user;
+  for (int i = 0; i < 20; i++) {
+    tsr_session *s = NULL;
+    tsr_session_options o = {.size = sizeof o, .copy_weights = (uint32_t)(i % 2)};
+    ck_ok(tsr_session_create(w->a, w->d, &o, &test_error, &s));
+    check_add(s, w->d, (int64_t)(test_random(&w->state) % 3000), &w->state);
+    tsr_session_destroy(s);
+  }
+  return NULL;
+}
+
+START_TEST(threads) {
+  uint64_t state = test_seed();
+  made m;
+  make_begin(&m, add_text);
+  make_write(&m);
+  tsr_artifact *a = NULL;
+  ck_ok(tsr_artifact_open(m.path, NULL, &test_error, &a));
+  sharer w[2] = {{a, open_host(2), state}, {a, NULL, state + 77}};
+  w[1].d = w[0].d;
+  pthread_t other;
+  ck_assert_int_eq(pthread_create(&other, NULL, share, &w[0]), 0);
+  share(&w[1]);
+  pthread_join(other, NULL);
+  tsr_device_release(w[0].d);
+  tsr_artifact_release(a);
+  make_end(&m);
+}
+END_TEST
+
+// A call over very many blocks is cancelled from another thread; the session is as good as before.
+static void *cancel_soon(void *session) {
+  usleep(20000);
+  tsr_session_cancel(session);
+  return NULL;
+}
+
+START_TEST(cancelled) {
+  made m;
+  make_begin_stub(&m, "launch @long for host { dim @n : 1 .. 2000000000 kernel @add(0 pointers, 0 sizes)\n"
+                      "function @f(%x : i1[n]) -> () { launch @add grid [n, 1, 1] args() sizes [] launch @add grid [n, 1, 1] args() sizes [] } }");
+  make_write(&m);
+  tsr_artifact *a = NULL;
+  ck_ok(tsr_artifact_open(m.path, NULL, &test_error, &a));
+  tsr_device *d = open_host(2);
+  tsr_session *s = NULL;
+  ck_ok(tsr_session_create(a, d, NULL, &test_error, &s));
+  tsr_buffer *x = NULL, *small = make_buffer(d, TSR_I1, SHAPE(8), NULL);
+  ck_ok(tsr_buffer_wrap(d, &(tsr_type){TSR_I1, 1, {2000000000}}, tsr_buffer_data(small), &test_error, &x));
+  ck_ok(tsr_session_bind(s, "f", "x", x));
+  pthread_t other;
+  ck_assert_int_eq(pthread_create(&other, NULL, cancel_soon, s), 0);
+  ck_assert_int_eq(tsr_session_run(s, "f", NULL, 0, NULL, &test_error), TSR_CANCELLED);
+  pthread_join(other, NULL);
+  ck_ok(tsr_session_bind(s, "f", "x", small));
+  ck_ok(tsr_session_run(s, "f", NULL, 0, NULL, &test_error));
+  tsr_buffer_release(x);
+  tsr_buffer_release(small);
+  tsr_session_destroy(s);
+  tsr_device_release(d);
+  tsr_artifact_release(a);
+  make_end(&m);
+}
+END_TEST
+
 static int deleted;
 static void mark_deleted(DLManagedTensorVersioned *t) {
   (void)t;
@@ -641,6 +752,9 @@ int main(void) {
   tcase_add_test(c, states);
   tcase_add_test(c, errors);
   tcase_add_test(c, devices);
+  tcase_add_test(c, pool);
+  tcase_add_test(c, threads);
+  tcase_add_test(c, cancelled);
   tcase_add_test(c, dlpack);
   tcase_add_test(c, dtypes_agree);
   tcase_add_test(c, writer);
