@@ -210,7 +210,7 @@ static void product_float(const emu_mma_desc *d, emu_gen gen, const matrices *x,
   emu_fused_b b;
   uint32_t words[EMU_MAX_M * EMU_MAX_K], odd[EMU_MAX_M];
   fused_rules rules = rules_of(gen, d->atype);
-  bool half = rules.as_half, avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+  bool half = rules.as_half, avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (rules.chunk > d->k) rules.chunk = d->k;
   float_job job = {d, rules, half ? EMU_F16 : d->atype, half ? EMU_F16 : d->btype, &a, &b};
   emu_decoding da = decoding_of(job.type_a), db = decoding_of(job.type_b);

@@ -1,4 +1,5 @@
 // The rows of arith_rows.inc and arith_rows_int.inc for hosts with AVX2 and FMA (chosen at run time in arith_lookup.c).
+#include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 #pragma GCC optimize("O3", "no-trapping-math")
 #pragma GCC target("avx2,fma,f16c,bmi,bmi2,lzcnt,popcnt")
 #endif
+#define ROWS_F16C 1
 #define ROWS_TABLE emu_rows_avx2
 #define ROWS_INT_TABLE emu_rows_int_avx2
 #include "emulator/arith_rows.inc"

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "emulator/arith_rows.h"
+#pragma GCC diagnostic ignored "-Wpsabi"   // vectors are passed between inlined functions only
 #if !defined(__clang__)
 #pragma GCC optimize("O3", "no-trapping-math")
 #endif
