@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "emulator/arith_rows.h"
 #include "emulator/arith_soft.h"
 #include "emulator/mufu_tables.inc"
 
@@ -18,12 +19,11 @@ static uint32_t to_bits(float f) { uint32_t b; memcpy(&b, &f, 4); return b; }
 
 // v*v without the partial products of weight below 2^19. The products are v_i at weight 2i and, for i < j, v_i*v_j at i+j+1.
 static uint64_t square(uint32_t v) {
-  enum { COLUMNS = 19 };
-  uint64_t dropped = 0;
-  for (unsigned i = 0; 2 * i < COLUMNS; i++) {
-    if (!(v >> i & 1)) continue;
-    dropped += (uint64_t)1 << (2 * i);
-    for (unsigned j = i + 1; i + j + 1 < COLUMNS; j++) dropped += (uint64_t)(v >> j & 1) << (i + j + 1);
+  uint32_t dropped = 0;
+  for (int i = 0; i < 10; i++) {
+    // Row i of the products: v_i with every v_j above it, at weights i+j+1 below 19; and the diagonal.
+    uint32_t pairs = i < 9 ? v << (i + 1) & 0x7FFFFu & ~((4u << (2 * i)) - 1) : 0;
+    dropped += (pairs | 1u << (2 * i)) & -(v >> i & 1);
   }
   return (uint64_t)v * v - dropped;
 }
@@ -43,6 +43,7 @@ static uint32_t finish(uint32_t r, uint32_t mode) { return mode & EMU_FTZ ? flus
 
 // (1.frac) * 2^exp with the given sign, rounded to nearest even where it is subnormal.
 static uint32_t scale(bool sign, uint32_t frac, int exp) {
+  if (exp >= -126 && exp <= 127) return (uint32_t)sign << 31 | (uint32_t)(exp + 127) << 23 | frac;
   soft_num v = {SOFT_FINITE, sign, exp - 23, frac | 1u << 23};
   return (uint32_t)soft_pack(soft_format_of(EMU_F32), v, EMU_RN);
 }
@@ -54,7 +55,7 @@ uint32_t emu_mufu_rcp(uint32_t a, uint32_t mode) {
   if (magnitude == INF32) return sign;
   if (magnitude == 0) return sign | INF32;
   mufu_arg x = split(a);
-  const uint32_t *c = mufu_rcp[x.frac >> 16];
+  const uint32_t *c = emu_mufu_rcp_table[x.frac >> 16];
   uint64_t xl = x.frac & 0xFFFF;
   uint64_t sum = ((uint64_t)c[0] << 30) - (c[1] * xl << 17) + c[2] * (square((uint32_t)xl << 1) >> 2);
   sum += 0x67E7000000000000u >> (64 - 56 + 23);
@@ -88,7 +89,7 @@ uint32_t emu_mufu_rsqrt(uint32_t a, uint32_t mode) {
   unsigned odd = (unsigned)x.exp & 1;
   int half = (x.exp - (int)odd) / 2;
   if (!odd && x.frac == 0) return scale(false, 0, -half);
-  const uint32_t *c = mufu_rsqrt[(x.frac >> 17) + 64 * odd];
+  const uint32_t *c = emu_mufu_rsqrt_table[(x.frac >> 17) + 64 * odd];
   uint64_t xl = x.frac & 0x1FFFF;
   uint64_t sum = ((uint64_t)c[0] << 31) - (c[1] * xl << 17) + c[2] * square((uint32_t)xl);
   sum += 0x7FFF800000000000u >> (64 - 57 + 23);
@@ -113,7 +114,7 @@ uint32_t emu_mufu_ex2(uint32_t a, uint32_t mode) {
   uint32_t frac = s.exp >= 0 ? sig << s.exp & FRAC_MASK : s.exp > -24 ? sig >> -s.exp : 0;
   if (x < 0 && frac != 0) { frac = ~frac & FRAC_MASK; n--; }
   else frac &= FRAC_MASK;
-  const uint32_t *c = mufu_ex2[frac >> 17];
+  const uint32_t *c = emu_mufu_ex2_table[frac >> 17];
   uint64_t xl = frac & 0x1FFFF;
   uint64_t sum = ((uint64_t)c[0] << 32) + (c[1] * xl << 19) + c[2] * square((uint32_t)xl);
   sum += 0x6FC4000000000000u >> (64 - 57 + 23);

@@ -44,13 +44,10 @@ LANES(f64_fma, uint64_t, soft_op_fma(F64, x, y, z, m))
 MIXED(F16, f16)
 MIXED(BF16, bf16)
 
-LANES(mufu_rcp, uint32_t, emu_mufu_rcp(x, m))
 LANES(mufu_sqrt, uint32_t, emu_mufu_sqrt(x, m))
-LANES(mufu_rsqrt, uint32_t, emu_mufu_rsqrt(x, m))
 LANES(mufu_sin, uint32_t, emu_mufu_sin(x, m))
 LANES(mufu_cos, uint32_t, emu_mufu_cos(x, m))
 LANES(mufu_lg2, uint32_t, emu_mufu_lg2(x, m))
-LANES(mufu_ex2, uint32_t, emu_mufu_ex2(x, m))
 LANES(mufu_tanh, uint32_t, emu_mufu_tanh(x, m))
 
 // ex2 and tanh of halves: the f32 function rounded to the half.
@@ -71,8 +68,8 @@ HALVES(tanh_bf16, BF16, emu_mufu_tanh)
 
 // div.approx: a * (1/b) with the MUFU's reciprocal; for |b| above 2^126 the reciprocal is 0. div.full scales both sources by
 // 1/4 there, so that it keeps its error bound, and by 2^24 where b is subnormal.
-static uint32_t divide(uint32_t a, uint32_t b, uint32_t m, bool full) {
-  uint32_t magnitude = b & 0x7FFFFFFFu, ftz = m & EMU_FTZ;
+uint32_t emu_div_approx(uint32_t a, uint32_t b, uint32_t m) {
+  uint32_t magnitude = b & 0x7FFFFFFFu, ftz = m & EMU_FTZ, full = m & EMU_FULL;
   uint32_t scale = 0;
   if (magnitude > 0x7E800000u && magnitude < 0x7F800000u && full) scale = 0x3E800000u;
   else if (magnitude < 0x00800000u && !ftz) scale = 0x4B800000u;
@@ -82,8 +79,6 @@ static uint32_t divide(uint32_t a, uint32_t b, uint32_t m, bool full) {
   }
   return emu_f32_mul(a, emu_mufu_rcp(b, EMU_FTZ), ftz);
 }
-LANES(div_approx, uint32_t, divide(x, y, m, false))
-LANES(div_full, uint32_t, divide(x, y, m, true))
 
 // rcp and rsqrt .approx.ftz.f64 work on the upper 32 bits alone and return a result whose lower 32 bits are zero. rsqrt.approx
 // without .ftz is a library-quality result.
@@ -123,9 +118,8 @@ static const emu_row_entry entries[] = {
     E(FMA, F64, NOTYPE, 0, EMU_ROUND_MASK, f64_fma), E(MAD, F64, NOTYPE, 0, EMU_ROUND_MASK, f64_fma),
     E(ADD, F32, F16, 0, ROUNDED, add_f32_f16), E(SUB, F32, F16, 0, ROUNDED, sub_f32_f16), E(FMA, F32, F16, 0, ROUNDED, fma_f32_f16),
     E(ADD, F32, BF16, 0, ROUNDED, add_f32_bf16), E(SUB, F32, BF16, 0, ROUNDED, sub_f32_bf16),
-    E(FMA, F32, BF16, 0, ROUNDED, fma_f32_bf16), MUFU(RCP, rcp), MUFU(SQRT, sqrt), MUFU(RSQRT, rsqrt), MUFU(SIN, sin),
-    MUFU(COS, cos), MUFU(LG2, lg2), MUFU(EX2, ex2), MUFU(TANH, tanh), EHALVES(EX2, ex2), EHALVES(TANH, tanh),
-    E(DIV, F32, NOTYPE, EMU_APPROX, EMU_FTZ, div_approx), E(DIV, F32, NOTYPE, EMU_FULL, EMU_FTZ, div_full),
+    E(FMA, F32, BF16, 0, ROUNDED, fma_f32_bf16), MUFU(SQRT, sqrt), MUFU(SIN, sin),
+    MUFU(COS, cos), MUFU(LG2, lg2), MUFU(TANH, tanh), EHALVES(EX2, ex2), EHALVES(TANH, tanh),
     E(RCP, F64, NOTYPE, EMU_APPROX | EMU_FTZ, 0, rcp_approx_f64), E(RSQRT, F64, NOTYPE, EMU_APPROX | EMU_FTZ, 0, rsqrt_approx_f64),
     E(RSQRT, F64, NOTYPE, EMU_APPROX, 0, rsqrt_full_f64),
 };

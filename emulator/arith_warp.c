@@ -3,6 +3,9 @@
 
 #include "emulator/arith_rows.h"
 #include "emulator/arith_soft.h"
+#if !defined(__clang__)
+#pragma GCC optimize("O3", "no-trapping-math")
+#endif
 
 // --- comparisons -----------------------------------------------------------------------------------------------------------------------
 static const char *const cmp_names[EMU_CMP_COUNT] = {"eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu",
@@ -147,15 +150,26 @@ void emu_set_row(emu_type dtype, void *d, uint32_t mask, uint32_t high) {
   }
 }
 
+static const uint32_t lane_bits[EMU_LANES] = {
+    1u << 0,  1u << 1,  1u << 2,  1u << 3,  1u << 4,  1u << 5,  1u << 6,  1u << 7,  1u << 8,  1u << 9,  1u << 10,
+    1u << 11, 1u << 12, 1u << 13, 1u << 14, 1u << 15, 1u << 16, 1u << 17, 1u << 18, 1u << 19, 1u << 20, 1u << 21,
+    1u << 22, 1u << 23, 1u << 24, 1u << 25, 1u << 26, 1u << 27, 1u << 28, 1u << 29, 1u << 30, 1u << 31};
+
 void emu_select_row(bool wide, void *d, const void *a, const void *b, uint32_t mask) {
   if (wide) {
     const uint64_t *x = a, *y = b;
     uint64_t *r = d;
-    EMU_EACH_LANE r[i] = mask >> i & 1 ? x[i] : y[i];
+    EMU_EACH_LANE {
+      uint64_t u = x[i], v = y[i];
+      r[i] = mask & lane_bits[i] ? u : v;
+    }
   } else {
     const uint32_t *x = a, *y = b;
     uint32_t *r = d;
-    EMU_EACH_LANE r[i] = mask >> i & 1 ? x[i] : y[i];
+    EMU_EACH_LANE {
+      uint32_t u = x[i], v = y[i];
+      r[i] = mask & lane_bits[i] ? u : v;
+    }
   }
 }
 
