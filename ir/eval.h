@@ -32,7 +32,7 @@ uint64_t ir_modp_add(uint64_t a, uint64_t b);
 uint64_t ir_modp_inverse(uint64_t a);      // of 0: 0
 uint64_t ir_modp_exp2(uint64_t s);         // g^s
 uint64_t ir_modp_function(ir_scalar op, uint64_t x);   // the fixed pseudorandom function of a unary op
-// A real number as an element of type t in a domain.
+// A constant of type t in a domain (ideal: not rounded).
 ir_cell ir_eval_real(ir_domain d, ir_dtype t, double v);
 
 // ---- kernels -------------------------------------------------------------------------------------------------------------

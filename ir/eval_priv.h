@@ -24,6 +24,9 @@ int64_t eval_modp_signed(uint64_t v);
 void eval_dot(ir_domain d, ir_dtype ta, ir_dtype tb, ir_dtype acc, int64_t batch, int64_t M, int64_t N, int64_t K, const ir_cell *a,
               const ir_cell *b, ir_cell *c);
 
+// Codes, scale and sum of codes of one group (ideal, typed); top = 2^(bits-1) - 1.
+void eval_encode_group(ir_domain d, int64_t n, const ir_cell *x, int64_t top, ir_cell *codes, ir_cell *scale, ir_cell *sum);
+
 // ---- tiles ---------------------------------------------------------------------------------------------------------------
 typedef struct eval_memory eval_memory;
 typedef struct eval_tile {
@@ -103,6 +106,43 @@ void eval_copy(unsigned rank, const int64_t *shape, ir_cell *dst, const int64_t 
 ts_status eval_gather(eval_kernel *e, const eval_axes *a, const eval_tile *t, ir_cell **out);
 void eval_scatter(const eval_axes *a, const ir_cell *data, eval_tile *t);
 
+// ---- tensors -------------------------------------------------------------------------------------------------------------
+typedef struct ir_weight ir_weight;
+typedef struct eval_tensor {
+  ir_eval_tensor t;            // data NULL: not there (yet)
+  size_t count;
+  const ir_weight *weight;     // decoded when somebody needs it
+  uint32_t uses;               // that are still to come
+} eval_tensor;
+
+typedef struct eval_call {
+  ir_module *m;
+  const ir_function *f;
+  const ir_eval_call *call;
+  ir_domain d;
+  const ir_op *op;
+  eval_tensor *slots;
+  size_t slot_count;
+  int64_t *symbols;
+  size_t symbol_count;
+  ir_eval_states *states;
+} eval_call;
+
+ts_status eval_call_bad(eval_call *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static inline eval_tensor *eval_tensor_of(eval_call *e, const ir_value *v) { return &e->slots[v->number]; }
+ts_status eval_tensor_result(eval_call *e, const ir_op *op, eval_tensor **out);   // of the only result, uninitialised
+ts_status eval_tensor_need(eval_call *e, const ir_value *v, eval_tensor **out);   // decodes a weight
+// Rows [row0, row0 + rows) of a weight seen as [rows, k], as cells of type t.
+ts_status eval_weight_rows(eval_call *e, const ir_weight *w, ir_dtype t, int64_t row0, int64_t rows, ir_cell *out);
+// Valid positions of entry b along a ragged dim: its own length, else `extent`.
+int64_t eval_length(const eval_call *e, ts_sym dim, int64_t b, int64_t extent);
+int64_t eval_tensor_rows(const eval_tensor *t, unsigned from, unsigned to);       // product of extents
+ts_status eval_state_op(eval_call *e, const ir_op *op, bool *known);              // eval_state.c: positions, append, attend
+ts_status eval_states_advance(eval_call *e);
+ts_status eval_dense_op(eval_call *e, const ir_op *op, bool *known);              // eval_dense.c
+ts_status eval_shape_op(eval_call *e, const ir_op *op, bool *known);              // eval_function.c
+
+// ---- ops of kernels ------------------------------------------------------------------------------------------------------
 ts_status eval_values_op(eval_kernel *e, const ir_op *op, bool *known);   // eval_tile.c
 ts_status eval_sums_op(eval_kernel *e, const ir_op *op, bool *known);     // eval_sums.c
 ts_status eval_memory_op(eval_kernel *e, const ir_op *op, bool *known);   // eval_memory.c

@@ -67,7 +67,7 @@ uint64_t ir_modp_function(ir_scalar op, uint64_t x) {
 
 ir_cell ir_eval_real(ir_domain d, ir_dtype t, double v) {
   ir_cell c;
-  if (d == IR_DOMAIN_MODP) c.p = ir_modp_of_real(v);
+  if (d == IR_DOMAIN_MODP) c.p = ir_modp_of_real(ir_round(t, v));   // so that all ways to write a constant agree
   else c.r = d == IR_DOMAIN_TYPED ? ir_round(t, v) : v;
   return c;
 }

@@ -428,15 +428,15 @@ static ts_status op_decode(eval_kernel *e, const ir_op *op) {
 }
 
 // scale = largest magnitude / (2^(bits-1) - 1), code = x / scale to the nearest integer, half to even; a group of zeros has scale 0.
-static void encode_group(eval_kernel *e, int64_t n, const ir_cell *x, int64_t top, ir_cell *codes, ir_cell *scale, ir_cell *sum) {
+void eval_encode_group(ir_domain d, int64_t n, const ir_cell *x, int64_t top, ir_cell *codes, ir_cell *scale, ir_cell *sum) {
   double largest = 0;
   for (int64_t i = 0; i < n; i++) largest = __builtin_fabs(x[i].r) > largest ? __builtin_fabs(x[i].r) : largest;
   scale->r = largest / (double)top;
-  eval_round(e->d, IR_f32, 1, scale);
+  eval_round(d, IR_f32, 1, scale);
   sum->i = 0;
   for (int64_t i = 0; i < n; i++) {
     ir_cell q = {.r = scale->r > 0 ? x[i].r / scale->r : 0};
-    eval_round(e->d, IR_f32, 1, &q);
+    eval_round(d, IR_f32, 1, &q);
     q.r = __builtin_nearbyint(q.r);
     codes[i].i = (int64_t)(q.r > (double)top ? (double)top : q.r < (double)-top ? (double)-top : q.r);
     sum->i += codes[i].i;
@@ -471,7 +471,7 @@ static ts_status op_encode(eval_kernel *e, const ir_op *op) {
   for (int64_t i = 0; i < rows; i++)
     for (int64_t k = 0; k < groups; k++) {
       int64_t at = i * n + k * group, count = n - k * group < group ? n - k * group : group;
-      encode_group(e, count, in + at, top, codes + at, scale + i * groups + k, sum + i * groups + k);
+      eval_encode_group(e->d, count, in + at, top, codes + at, scale + i * groups + k, sum + i * groups + k);
     }
   eval_scatter(&a, codes, r[0]);
   if (op->result_count > 1) eval_scatter(&g, scale, r[1]);
