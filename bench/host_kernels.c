@@ -84,12 +84,31 @@ static void gemv(const cgh_isa *isa, bool table, int64_t step, bool assembly) {
   hk_deinit(&h);
 }
 
+static void gemv_words(const cgh_isa *isa, bool assembly) {
+  int64_t n = 1536, k = 576, rows = isa->vector_bits == 512 ? 64 : 32;
+  hk h;
+  hk_init(&h);
+  hk_gemv_words(&h, n, k, rows);
+  hk_image image;
+  double seconds;
+  if (compile(&h, isa, assembly, &image, &seconds) && !assembly) {
+    void *bufs[] = {buffer((size_t)k * 4, true), buffer((size_t)(n * k / 2), false), buffer((size_t)(n * k / 16), true), buffer((size_t)n * 4, true)};
+    double t = best_time(&image, bufs, (uint32_t)(n / rows));
+    printf("%-12s q4 gemv (words) n=%d k=%d: %.1f G weights/s (compiled in %.0f ms, %zu bytes)\n", isa->name, (int)n, (int)k,
+           1e-9 * (double)(n * k) / t, 1e3 * seconds, image.bytes);
+    for (int i = 0; i < 4; i++) free(bufs[i]);
+  }
+  hk_unmap(&image);
+  hk_deinit(&h);
+}
+
 int main(int argc, char **argv) {
   bool assembly = argc > 1 && strcmp(argv[1], "-S") == 0;
   const cgh_isa *isas[8];
   unsigned n = hk_isas(isas, 8);
   for (unsigned i = 0; i < n; i++) {
     gemm(isas[i], assembly);
+    gemv_words(isas[i], assembly);
     for (int64_t step = 2; step <= 8; step *= 2) {
       gemv(isas[i], false, step, assembly);
       gemv(isas[i], true, step, assembly);

@@ -114,7 +114,8 @@ static void lanes_form(cgh_emit *e, const dot *d, const cgh_tile *lead, cgh_tile
 // ---- quads form --------------------------------------------------------------------------------------------------------------
 static bool is_byte(ir_dtype t) { return t == IR_i8 || t == IR_u8; }
 
-// The result's lanes are one axis n; one operand's vectors are [n, r: 4], r summed; the other has r and maybe n in the same way.
+// The result's lanes are one axis n; one operand's vectors are [n, r: 4], r summed; the other is like that too, or lacks n and has
+// r as its last axis. Gives the position of r in `over`, -1 when the form is another.
 static int quad_axis(const dot *d) {
   if (!is_byte(d->a->dtype) || !is_byte(d->b->dtype) || d->type != IR_i32 || !d->result.vec || d->result.lane + 1 != d->result.rank) return -1;
   ts_sym n = d->result.axis[d->result.lane];
@@ -123,37 +124,51 @@ static int quad_axis(const dot *d) {
     bool lanes = false, good = true;
     for (int k = 0; k < 2; k++) {
       const cgh_shape *s = k ? &d->b->shape : &d->a->shape;
-      if (s->vec) {
-        bool form = s->rank - s->lane == 2 && s->axis[s->lane] == n && s->axis[s->lane + 1] == d->over[i];
-        lanes |= form, good &= form;
-      } else {
-        good &= cgh_axis(s, n) < 0;
+      if (cgh_axis(s, n) < 0) {
+        good &= s->axis[s->rank - 1] == d->over[i];
+        continue;
       }
+      lanes |= good &= s->vec && s->rank - s->lane == 2 && s->axis[s->lane] == n && s->axis[s->lane + 1] == d->over[i];
     }
     if (good && lanes) return (int)i;
   }
   return -1;
 }
 
-// Four bytes of each lane as one i32: a vector, or a scalar where the tile doesn't vary over the lanes.
-static LLVMValueRef quad(cgh_emit *e, const dot *d, const cgh_tile *t, int64_t o, int64_t *extra, ts_sym r) {
-  if (!t->shape.vec) {
-    LLVMValueRef from[4];
-    for (int i = 0; i < 4; i++) {
-      extra[cgh_axis(&t->shape, r)] = i;
-      from[i] = cgh_view(e, t, &d->result, o, extra);
-    }
-    // One by one even when they are equal: a splat would hide that the four are neighbours.
-    LLVMValueRef v = LLVMGetPoison(LLVMVectorType(e->i8, 4));
-    for (int i = 0; i < 4; i++) v = LLVMBuildInsertElement(e->b, v, from[i], LLVMConstInt(e->i32, (unsigned)i, false), "");
-    return LLVMBuildBitCast(e->b, v, e->i32, "");
+// Four bytes cut out of a vector that was just loaded: loaded once more on their own, so that they can be broadcast from memory.
+// Nothing was stored in between, as the new load stands beside the old one.
+static LLVMValueRef reload(cgh_emit *e, LLVMValueRef v) {
+  LLVMValueRef from = LLVMIsAShuffleVectorInst(v) ? LLVMGetOperand(v, 0) : NULL;
+  if (!from || !LLVMIsALoadInst(from)) return v;
+  int first = LLVMGetMaskValue(v, 0);
+  for (unsigned i = 0; i < 4; i++)
+    if (LLVMGetMaskValue(v, i) != first + (int)i) return v;
+  LLVMBuilderRef b = LLVMCreateBuilderInContext(e->ctx);
+  LLVMPositionBuilderBefore(b, from);
+  LLVMValueRef offset = LLVMConstInt(e->i64, (uint64_t)first, false);
+  LLVMValueRef r = LLVMBuildLoad2(b, e->i32, LLVMBuildInBoundsGEP2(b, e->i8, LLVMGetOperand(from, 0), &offset, 1, ""), "");
+  LLVMSetAlignment(r, 1);
+  static const char *const kinds[] = {"invariant.load", "alias.scope", "noalias"};
+  for (int i = 0; i < 3; i++) {
+    unsigned kind = LLVMGetMDKindIDInContext(e->ctx, kinds[i], (unsigned)strlen(kinds[i]));
+    LLVMValueRef node = LLVMGetMetadata(from, kind);
+    if (node) LLVMSetMetadata(r, kind, node);
   }
+  LLVMDisposeBuilder(b);
+  return r;
+}
+
+// Four bytes of each lane as one i32: a vector, or a scalar where the tile doesn't vary over the lanes.
+static LLVMValueRef quad(cgh_emit *e, const dot *d, const cgh_tile *t, int64_t o, const int64_t *extra, ts_sym r) {
   cgh_shape s = d->result;
+  bool varies = cgh_axis(&t->shape, s.axis[s.lane]) >= 0;
+  if (!varies) s.rank = s.lane, s.vec = 1;
   s.axis[s.rank] = r;
   s.extent[s.rank++] = 4;
   s.vec *= 4;
   LLVMValueRef v = cgh_view(e, t, &s, o, extra);
-  return LLVMBuildBitCast(e->b, v, LLVMVectorType(e->i32, (unsigned)d->result.vec), "");
+  if (varies) return LLVMBuildBitCast(e->b, v, LLVMVectorType(e->i32, (unsigned)d->result.vec), "");
+  return LLVMBuildBitCast(e->b, reload(e, v), e->i32, "");
 }
 
 static LLVMValueRef cut(cgh_emit *e, LLVMValueRef v, unsigned first, unsigned width) {

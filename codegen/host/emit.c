@@ -108,13 +108,11 @@ LLVMValueRef cgh_size(cgh_emit *e, const ir_size *s) {
 }
 
 // ---- the entry ---------------------------------------------------------------------------------------------------------------
-static LLVMValueRef empty_node(cgh_emit *e) { return LLVMMetadataAsValue(e->ctx, LLVMMDNodeInContext2(e->ctx, NULL, 0)); }
-
 // A load in the entry block of something that doesn't change while the kernel runs.
 static LLVMValueRef entry_load(cgh_emit *e, LLVMTypeRef type, LLVMValueRef base, uint32_t index, const char *name) {
   LLVMValueRef i = LLVMConstInt(e->i64, index, false);
   LLVMValueRef v = LLVMBuildLoad2(e->entry, type, LLVMBuildInBoundsGEP2(e->entry, type, base, &i, 1, ""), name);
-  LLVMSetMetadata(v, LLVMGetMDKindIDInContext(e->ctx, "invariant.load", 14), empty_node(e));
+  cgh_set_invariant(e, v);
   return v;
 }
 
@@ -266,7 +264,7 @@ static void emit_alloc(cgh_emit *e, const ir_op *op) {
   if (n < 0 || n > INT32_MAX) return cgh_fail(e, &diag_host_scratch, "a panel needs a constant size below 2 GiB");
   LLVMValueRef offset = LLVMConstInt(e->i64, offsetof(tsr_host_api, scratch), false), at = LLVMConstInt(e->i64, e->scratch, false);
   LLVMValueRef base = LLVMBuildLoad2(e->entry, e->ptr, LLVMBuildInBoundsGEP2(e->entry, e->i8, e->api, &offset, 1, ""), "scratch");
-  LLVMSetMetadata(base, LLVMGetMDKindIDInContext(e->ctx, "invariant.load", 14), empty_node(e));
+  cgh_set_invariant(e, base);
   cgh_mem *m = new_mem(e, t, LLVMBuildInBoundsGEP2(e->entry, e->i8, base, &at, 1, "panel"));
   if (!m) return;
   m->scope = scope_list(e, e->panels, 1, UINT32_MAX);

@@ -73,6 +73,7 @@ LLVMValueRef cgh_int(cgh_emit *e, LLVMTypeRef type, int64_t v);
 LLVMValueRef cgh_call(cgh_emit *e, const char *name, unsigned types, LLVMTypeRef *type, unsigned args, LLVMValueRef *arg);
 LLVMValueRef cgh_unary(cgh_emit *e, const char *name, LLVMValueRef x);        // overloaded on x's type
 LLVMValueRef cgh_fma(cgh_emit *e, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c);
+void cgh_set_invariant(cgh_emit *e, LLVMValueRef load);                       // what it reads never changes while the kernel runs
 LLVMValueRef cgh_select(cgh_emit *e, LLVMValueRef c, LLVMValueRef a, LLVMValueRef b);
 LLVMValueRef cgh_shuffle(cgh_emit *e, LLVMValueRef a, LLVMValueRef b, unsigned n, const int *mask);   // b NULL: one source; -1: any
 

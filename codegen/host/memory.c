@@ -20,6 +20,7 @@ typedef struct access {
   LLVMTypeRef element;      // in memory
   unsigned align;
   bool contiguous, gathered;  // along the vector; gathered: an index tile varies inside it
+  LLVMValueRef slot;        // see guarded()
 } access;
 
 static bool constant_of(LLVMValueRef v, int64_t *out) {
@@ -159,8 +160,19 @@ static LLVMValueRef load_at(cgh_emit *e, const access *a, LLVMTypeRef type, LLVM
   LLVMValueRef v = LLVMBuildLoad2(e->b, type, p, "");
   LLVMSetAlignment(v, a->align);
   set_metadata(e, a, v);
-  if (a->mem->readonly) LLVMSetMetadata(v, LLVMGetMDKindIDInContext(e->ctx, "invariant.load", 14), LLVMMetadataAsValue(e->ctx, LLVMMDNodeInContext2(e->ctx, NULL, 0)));
+  if (a->mem->readonly) cgh_set_invariant(e, v);
   return v;
+}
+
+// A load or store whose address may be the guard slot: nothing is known of what it reads, so that it stays behind the slot's zeros.
+static LLVMValueRef guarded_load(cgh_emit *e, const access *a, LLVMTypeRef type, LLVMValueRef p) {
+  LLVMValueRef v = LLVMBuildLoad2(e->b, type, p, "");
+  LLVMSetAlignment(v, a->align);
+  return v;
+}
+
+static void guarded_store(cgh_emit *e, const access *a, LLVMValueRef v, LLVMValueRef p) {
+  LLVMSetAlignment(LLVMBuildStore(e->b, v, p), a->align);
 }
 
 static void store_at(cgh_emit *e, const access *a, LLVMValueRef v, LLVMValueRef p) {
@@ -169,19 +181,27 @@ static void store_at(cgh_emit *e, const access *a, LLVMValueRef v, LLVMValueRef 
   set_metadata(e, a, st);
 }
 
-// Where masked-off scalars go: a slot of the stack. Cheaper than a branch for each.
-static LLVMValueRef guarded(cgh_emit *e, LLVMValueRef mask, LLVMValueRef p) {
-  LLVMValueRef slot = LLVMBuildAlloca(e->entry, e->i64, "");
-  LLVMBuildStore(e->entry, LLVMConstNull(e->i64), slot);
-  return cgh_select(e, mask, p, slot);
+// p where the condition holds, else a slot of the stack that starts as zeros: cheaper than a branch for each access.
+static LLVMValueRef guarded(cgh_emit *e, access *a, LLVMValueRef mask, LLVMValueRef p) {
+  if (!a->slot) {
+    LLVMTypeRef type = a->shape.vec ? LLVMVectorType(a->element, (unsigned)a->shape.vec) : a->element;
+    a->slot = LLVMBuildAlloca(e->entry, type, "");
+    LLVMBuildStore(e->entry, LLVMConstNull(type), a->slot);
+  }
+  return cgh_select(e, mask, p, a->slot);
 }
 
 static LLVMValueRef align_of(cgh_emit *e, const access *a) { return LLVMConstInt(e->i32, a->align, false); }
 
-static LLVMValueRef load_vector(cgh_emit *e, const access *a, int64_t outer, LLVMValueRef other) {
+static LLVMValueRef load_vector(cgh_emit *e, access *a, int64_t outer, LLVMValueRef other) {
   unsigned n = (unsigned)a->shape.vec;
   LLVMTypeRef type = LLVMVectorType(a->element, n);
-  LLVMValueRef p = address(e, a, outer), mask = a->mask ? cgh_view_full(e, a->mask, &a->shape, outer, NULL) : NULL;
+  LLVMValueRef p = address(e, a, outer), mask = a->mask ? cgh_view(e, a->mask, &a->shape, outer, NULL) : NULL;
+  if (a->contiguous && mask && !cgh_length(mask)) {   // all lanes or none
+    LLVMValueRef v = guarded_load(e, a, type, guarded(e, a, mask, p));
+    return LLVMIsNull(other) ? v : cgh_select(e, mask, v, cgh_splat(e, other, n));
+  }
+  if (mask && !cgh_length(mask)) mask = cgh_splat(e, mask, n);
   if (a->contiguous) {
     if (!mask) return load_at(e, a, type, p);
     LLVMTypeRef over[] = {type, e->ptr};
@@ -241,18 +261,20 @@ void cgh_load(cgh_emit *e, const ir_op *op) {
       v = LLVMBuildExtractElement(e->b, quad, LLVMConstInt(e->i32, (uint64_t)(o % 4), false), "");
     } else {
       LLVMValueRef p = address(e, &a, o), mask = a.mask ? cgh_view(e, a.mask, &a.shape, o, NULL) : NULL;
-      v = load_at(e, &a, a.element, mask ? guarded(e, mask, p) : p);
-      if (mask) v = cgh_select(e, mask, v, other);
+      v = mask ? guarded_load(e, &a, a.element, guarded(e, &a, mask, p)) : load_at(e, &a, a.element, p);
+      if (mask && !LLVMIsNull(other)) v = cgh_select(e, mask, v, other);
     }
     t->v[o] = cgh_convert(e, v, from, to);
   }
   cgh_define(e, op->results[0], t);
 }
 
-static void store_vector(cgh_emit *e, const access *a, int64_t outer, LLVMValueRef v) {
+static void store_vector(cgh_emit *e, access *a, int64_t outer, LLVMValueRef v) {
   unsigned n = (unsigned)a->shape.vec;
   LLVMTypeRef type = LLVMVectorType(a->element, n);
-  LLVMValueRef p = address(e, a, outer), mask = a->mask ? cgh_view_full(e, a->mask, &a->shape, outer, NULL) : NULL;
+  LLVMValueRef p = address(e, a, outer), mask = a->mask ? cgh_view(e, a->mask, &a->shape, outer, NULL) : NULL;
+  if (a->contiguous && mask && !cgh_length(mask)) return guarded_store(e, a, v, guarded(e, a, mask, p));
+  if (mask && !cgh_length(mask)) mask = cgh_splat(e, mask, n);
   if (a->contiguous) {
     if (!mask) return store_at(e, a, v, p);
     LLVMTypeRef over[] = {type, e->ptr};
@@ -287,7 +309,8 @@ void cgh_store(cgh_emit *e, const ir_op *op) {
       continue;
     }
     LLVMValueRef x = cgh_convert(e, cgh_view(e, v, &a.shape, o, NULL), v->dtype, to), p = address(e, &a, o);
-    store_at(e, &a, x, a.mask ? guarded(e, cgh_view(e, a.mask, &a.shape, o, NULL), p) : p);
+    if (a.mask) guarded_store(e, &a, x, guarded(e, &a, cgh_view(e, a.mask, &a.shape, o, NULL), p));
+    else store_at(e, &a, x, p);
   }
 }
 
@@ -343,7 +366,7 @@ void cgh_atomic(cgh_emit *e, const ir_op *op) {
     for (unsigned i = 0; i < (n ? n : 1); i++) {
       LLVMValueRef lane = LLVMConstInt(e->i32, i, false);
       LLVMValueRef at = n ? advance(e, &a, p, LLVMBuildExtractElement(e->b, offsets, lane, "")) : p;
-      if (mask) at = guarded(e, n ? LLVMBuildExtractElement(e->b, mask, lane, "") : mask, at);
+      if (mask) at = guarded(e, &a, n ? LLVMBuildExtractElement(e->b, mask, lane, "") : mask, at);
       LLVMValueRef r = LLVMBuildAtomicRMW(e->b, rmw, at, n ? LLVMBuildExtractElement(e->b, x, lane, "") : x, order, false);
       before = n ? LLVMBuildInsertElement(e->b, before, r, lane, "") : r;
     }

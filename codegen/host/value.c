@@ -63,6 +63,11 @@ LLVMValueRef cgh_fma(cgh_emit *e, LLVMValueRef a, LLVMValueRef b, LLVMValueRef c
   return cgh_call(e, "llvm.fma", 1, &t, 3, (LLVMValueRef[]){a, b, c});
 }
 
+void cgh_set_invariant(cgh_emit *e, LLVMValueRef load) {
+  LLVMValueRef node = LLVMMetadataAsValue(e->ctx, LLVMMDNodeInContext2(e->ctx, NULL, 0));
+  LLVMSetMetadata(load, LLVMGetMDKindIDInContext(e->ctx, "invariant.load", 14), node);
+}
+
 LLVMValueRef cgh_select(cgh_emit *e, LLVMValueRef c, LLVMValueRef a, LLVMValueRef b) {
   return LLVMBuildSelect(e->b, c, a, b, "");
 }

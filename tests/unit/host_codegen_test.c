@@ -184,12 +184,14 @@ END_TEST
 START_TEST(test_dot_int8) {
   enum { M = 3, KK = 8, N = 32 };
   ir_dtype ta = _i & 1 ? IR_i8 : IR_u8, tb = _i & 2 ? IR_i8 : IR_u8;
-  const cgh_isa *isa = isas[_i / 4];
+  bool split = _i & 4;   // bytes of a: read one by one, or as vectors that are split into quads
+  const cgh_isa *isa = isas[_i / 8];
   seed();
   hk h;
   hk_init(&h);
   hk_begin(&h, "dot_int8");
   ir_value *a = hk_param_c(&h, "a", IR_PARAM_IN, ta, 3, (int64_t[]){M, KK, 4});
+  ir_value *flat = hk_param_c(&h, "flat", IR_PARAM_IN, ta, 2, (int64_t[]){M, KK * 4});
   ir_value *b = hk_param_c(&h, "b", IR_PARAM_IN, tb, 3, (int64_t[]){KK, N, 4});
   ir_value *c = hk_param_c(&h, "c", IR_PARAM_OUT, IR_i32, 2, (int64_t[]){M, N});
   const ir_type *acc_type = hk_tile(&h, IR_i32, "m:3 n:32*");
@@ -198,7 +200,13 @@ START_TEST(test_dot_int8) {
   ir_op *loop = ir_for(&h.b, hk_int(&h, 0), hk_int(&h, KK), hk_int(&h, 2), 1, &zero);
   h.b.region = loop->regions[0];
   ir_value *k = loop->regions[0]->params[0];
-  ir_value *x = hk_load(&h, a, (ir_value *[]){NULL, k, NULL}, "m kk r", NULL, hk_tile(&h, ta, "m:3 kk:2 r:4"));
+  ir_value *x;
+  if (split) {
+    x = hk_load(&h, flat, (ir_value *[]){NULL, hk_op(&h, IR_SCALAR_mul, k, hk_int(&h, 4))}, "m q", NULL, hk_tile(&h, ta, "m:3 q:8*"));
+    x = hk_relabel(&h, "split", x, "q", "kk r", 0, 0, 1, hk_tile(&h, ta, "m:3 kk:2 r:4*"));
+  } else {
+    x = hk_load(&h, a, (ir_value *[]){NULL, k, NULL}, "m kk r", NULL, hk_tile(&h, ta, "m:3 kk:2 r:4"));
+  }
   ir_value *y = hk_load(&h, b, (ir_value *[]){k, NULL, NULL}, "kk n r", NULL, hk_tile(&h, tb, "kk:2 n:32* r:4"));
   ir_value *next = hk_dot(&h, x, y, loop->regions[0]->params[1], "kk r", acc_type);
   ir_yield(&h.b, 1, &next);
@@ -210,7 +218,7 @@ START_TEST(test_dot_int8) {
   for (size_t i = 0; i < sizeof as; i++) as[i] = (int8_t)(i % 7 ? (int)(uniform() * 128) : -128);
   for (size_t i = 0; i < sizeof bs; i++) bs[i] = (int8_t)(i % 5 ? (int)(uniform() * 128) : -1);
   int32_t *out = poisoned(M * N * 4);
-  ck_assert_int_eq(hk_run(&image, (void *[]){as, bs, out}, (int64_t[]){1, 1, 1}, 1), 0);
+  ck_assert_int_eq(hk_run(&image, (void *[]){as, as, bs, out}, (int64_t[]){1, 1, 1}, 1), 0);
   for (int m = 0; m < M; m++)
     for (int n = 0; n < N; n++) {
       int sum = 5;
@@ -716,7 +724,7 @@ int main(void) {
   tcase_add_loop_test(t, test_grid_and_scalars, 0, n);
   tcase_add_loop_test(t, test_gemm, 0, 3 * n);
   tcase_add_loop_test(t, test_gemv_q4, 0, 4 * n);
-  tcase_add_loop_test(t, test_dot_int8, 0, 4 * n);
+  tcase_add_loop_test(t, test_dot_int8, 0, 8 * n);
   tcase_add_loop_test(t, test_dot_lanes, 0, n);
   tcase_add_loop_test(t, test_softmax, 0, n);
   tcase_add_loop_test(t, test_norm_rope, 0, n);

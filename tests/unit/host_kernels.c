@@ -276,3 +276,49 @@ void hk_gemv_q4(hk *h, int64_t n, int64_t k, int64_t rows, int64_t step, bool ta
   ir_value *n0 = hk_op(h, IR_SCALAR_mul, nb, hk_int(h, rows));
   hk_store(h, y, &n0, "n", loop->results[0], NULL);
 }
+
+// The codes of u32 words at bits `shift`.. as f32.
+static ir_value *word_nibble(hk *h, ir_value *words, int64_t shift) {
+  ir_dtype u32 = IR_u32;
+  ir_fn_builder f;
+  ir_fn_begin(&f, h->module, 1, &u32);
+  uint32_t v = 0;
+  if (shift) v = ir_fn_op(&f, IR_SCALAR_shr, v, ir_fn_int(&f, IR_u32, shift), 0);
+  if (shift != 28) v = ir_fn_op(&f, IR_SCALAR_and, v, ir_fn_int(&f, IR_u32, 15), 0);
+  uint32_t r = ir_fn_cast(&f, IR_f32, ir_fn_cast(&f, IR_i32, v));
+  return ir_apply(&h->b, ir_fn_end(&f, 1, &r), 1, &words);
+}
+
+void hk_gemv_words(hk *h, int64_t n, int64_t k, int64_t rows) {
+  ir_kernel *kernel = hk_begin(h, "gemv_words");
+  kernel->grid[0] = hk_size(h, n / rows);
+  ir_value *x = hk_param_c(h, "x", IR_PARAM_IN, IR_f32, 1, &k);
+  ir_value *codes = hk_param_c(h, "codes", IR_PARAM_IN, IR_u32, 4, (int64_t[]){n / rows, k / 32, 4, rows});
+  ir_value *scale = hk_param_c(h, "scale", IR_PARAM_IN, IR_f16, 3, (int64_t[]){n / rows, k / 32, rows});
+  ir_value *y = hk_param_c(h, "y", IR_PARAM_OUT, IR_f32, 1, &n);
+  ir_value *nb = hk_pid(h, 0);
+  char axes[64];
+  snprintf(axes, sizeof axes, "n:%d*", (int)rows);
+  const ir_type *row = hk_tile(h, IR_f32, axes), *half = hk_tile(h, IR_f16, axes);
+  ir_region *body = h->b.region;
+  ir_value *zero = ir_full(&h->b, hk_real(h, 0), row);
+  ir_op *loop = ir_for(&h->b, hk_int(h, 0), hk_int(h, k / 32), hk_int(h, 1), 1, &zero);
+  h->b.region = loop->regions[0];
+  ir_value *kb = loop->regions[0]->params[0], *part = ir_full(&h->b, hk_real(h, 0), row);
+  snprintf(axes, sizeof axes, "j:4 n:%d*", (int)rows);
+  ir_value *words = hk_load(h, codes, (ir_value *[]){nb, kb, NULL, NULL}, "_ _ j n", NULL, hk_tile(h, IR_u32, axes));
+  for (int i = 0; i < 8; i++) {
+    ir_value *k0 = hk_op(h, IR_SCALAR_add, hk_op(h, IR_SCALAR_mul, kb, hk_int(h, 32)), hk_int(h, 16 * (i / 4) + i % 4)), *at = hk_int(h, 0);
+    const ir_type *it = hk_tile(h, IR_i64, "j:4");
+    at = ir_build(&h->b, IR_OP_iota, 1, &at, 1, &it)->results[0];
+    at = hk_op(h, IR_SCALAR_add, hk_op(h, IR_SCALAR_mul, at, hk_int(h, 4)), k0);
+    ir_value *xs = hk_load(h, x, &at, "_", NULL, hk_tile(h, IR_f32, "j:4"));
+    part = hk_dot(h, xs, word_nibble(h, words, 8 * (i % 4) + 4 * (i / 4)), part, "j", row);
+  }
+  ir_value *s = ir_cast(&h->b, hk_load(h, scale, (ir_value *[]){nb, kb, NULL}, "_ _ n", NULL, half), IR_f32);
+  ir_value *next = ir_apply_op(&h->b, IR_SCALAR_fma, s, part, loop->regions[0]->params[1]);
+  ir_yield(&h->b, 1, &next);
+  h->b.region = body;
+  ir_value *n0 = hk_op(h, IR_SCALAR_mul, nb, hk_int(h, rows));
+  hk_store(h, y, &n0, "n", loop->results[0], NULL);
+}

@@ -57,5 +57,7 @@ void hk_gemm(hk *h, int64_t m, int64_t n, int64_t k, int64_t rows, int64_t cols,
 // min f16[n/rows, k/32, rows]. table: codes become floats by lookup instead of arithmetic; step: how many k a
 // step of the inner loop unrolls.
 void hk_gemv_q4(hk *h, int64_t n, int64_t k, int64_t rows, int64_t step, bool table);
+// y[n] = sum over k of x[k] * code * scale; codes u32[n/rows, k/32, 4, rows]: k = 16 h + 4 j + r at bits 8 r + 4 h of word j.
+void hk_gemv_words(hk *h, int64_t n, int64_t k, int64_t rows);
 
 #endif
