@@ -269,23 +269,24 @@ typedef struct current {
   const emu_insn *in;
   const uint32_t *own;       // known clocks of this block
   rec now;
+  uint32_t warp, clock;      // of the warp
   unsigned lane;
   bool shared;
   bool reported;
   uint64_t address;
 } current;
 
-static bool ordered(const current *c, const rec *old) {
-  const emu_warp *w = c->x->warp;
-  uint32_t warp = old->thread / 32;
-  if (old->block == c->now.block) {
-    if (old->thread == c->now.thread) return true;
-    if (warp == w->index) return old->clock < w->clock;
-    return old->clock <= c->own[warp];
-  }
+static __attribute__((noinline)) bool ordered_blocks(const current *c, const rec *old) {
   if (c->shared) return true;   // another block's record in reused cells
-  const uint32_t *known = vc_find(&state(w)->known, old->block - 1);
-  return known && old->clock <= known[warp];
+  const uint32_t *known = vc_find(&state(c->x->warp)->known, old->block - 1);
+  return known && old->clock <= known[old->thread / 32];
+}
+
+static inline bool ordered(const current *c, const rec *old) {
+  if (__builtin_expect(old->block != c->now.block, 0)) return ordered_blocks(c, old);
+  uint32_t warp = old->thread / 32;
+  if (warp != c->warp) return old->clock <= c->own[warp];
+  return old->thread == c->now.thread || old->clock < c->clock;
 }
 
 static bool both_strong(const rec *a, const rec *b) {
@@ -311,35 +312,44 @@ static void report_race(current *c, const rec *old, bool old_write, bool new_wri
   ts_text_deinit(&t);
 }
 
-static void compare(current *c, const rec *old, bool old_write, bool new_write) {
-  if (!old->block || !(old->bytes & c->now.bytes) || both_strong(old, &c->now) || c->reported) return;
-  if (ordered(c, old)) return;
+static __attribute__((noinline)) void unordered(current *c, const rec *old, bool old_write, bool new_write) {
+  if (!(old->bytes & c->now.bytes) || both_strong(old, &c->now) || c->reported) return;
   // Lanes that execute one write together: which one wins is open, but that is one operation and not two.
   bool together = old_write && new_write && old->block == c->now.block && old->thread / 32 == c->now.thread / 32 && old->pc == c->now.pc && old->clock == c->now.clock;
   if (!together) report_race(c, old, old_write, new_write);
 }
 
+static inline void compare(current *c, const rec *old, bool old_write, bool new_write) {
+  if (old->block && !ordered(c, old)) unordered(c, old, old_write, new_write);
+}
+
+// Writes the record in two words made in registers: copying the fields just stored would wait for those stores.
+static inline void put_rec(const current *c, rec *to, uint8_t bytes) {
+  uint64_t words[2] = {c->now.block | (uint64_t)c->now.pc << 32, c->now.clock | (uint64_t)c->now.thread << 32 | (uint64_t)bytes << 48 | (uint64_t)c->now.flags << 56};
+  memcpy(to, words, sizeof words);
+}
+_Static_assert(sizeof(rec) == 16 && offsetof(rec, clock) == 8 && offsetof(rec, thread) == 12 && offsetof(rec, bytes) == 14, "put_rec() writes whole words");
+
 // Keeps the record where it hides the least: over itself, an empty one, or one that is ordered before it.
-static void keep(const current *c, rec *ways) {
-  for (int k = 0; k < WAYS; k++) {
+static inline void keep(const current *c, rec *ways) {
+  unsigned way = WAYS - 1;
+  for (unsigned k = 0; k < WAYS; k++) {
     rec *o = &ways[k];
     if (o->block == c->now.block && o->thread == c->now.thread) {
       uint8_t bytes = o->clock == c->now.clock && o->flags == c->now.flags ? o->bytes : 0;
-      *o = c->now;
-      o->bytes |= bytes;
+      put_rec(c, o, (uint8_t)(bytes | c->now.bytes));
       return;
     }
   }
-  for (int k = 0; k < WAYS; k++)
+  for (unsigned k = 0; k + 1 < WAYS; k++)
     if (!ways[k].block || ordered(c, &ways[k])) {
-      ways[k] = c->now;
-      return;
+      way = k;
+      break;
     }
-  ways[WAYS - 1] = c->now;
+  put_rec(c, &ways[way], c->now.bytes);
 }
 
-static void touch(current *c, cell *at, emu_access_kind kind) {
-  bool write = kind != EMU_READ;
+static inline void touch(current *c, cell *at, bool write) {
   for (int k = 0; k < WAYS; k++) compare(c, &at->write[k], true, write);
   if (write)
     for (int k = 0; k < WAYS; k++) compare(c, &at->read[k], false, true);
@@ -361,27 +371,30 @@ static void page_lock(cell_page *p) {
 }
 static void page_unlock(cell_page *p) { atomic_flag_clear_explicit(&p->lock, memory_order_release); }
 
-static void touch_lane(current *c, struct emu_race *r, emu_block *b, uint64_t address, uint32_t bytes, emu_access_kind kind) {
-  cell_page *page = NULL;
-  uint64_t held = UINT64_MAX;
+// The page of cells that a launch's accesses to device memory hold at the moment.
+typedef struct held_page {
+  cell_page *page;
+  uint64_t number;
+} held_page;
+
+static inline void touch_words(current *c, struct emu_race *r, cell *shared, held_page *held, uint64_t address, uint32_t bytes, bool write) {
   for (uint64_t a = address & ~3ull; a < address + bytes; a += 4) {
     uint64_t low = a < address ? address - a : 0, high = address + bytes - a < 4 ? address + bytes - a : 4;
     c->now.bytes = (uint8_t)((1u << high) - (1u << low));
     c->address = a + low;
-    if (c->shared) {
-      touch(c, &b->shared_cells[a / 4], kind);
+    if (shared) {
+      touch(c, &shared[a / 4], write);
       continue;
     }
     uint64_t offset = a - EMU_DEVICE_BASE, number = offset >> CELL_PAGE_SHIFT;
-    if (number != held) {
-      if (page) page_unlock(page);
-      page = page_of(r, number);
-      page_lock(page);
-      held = number;
+    if (number != held->number) {
+      if (held->page) page_unlock(held->page);
+      held->page = page_of(r, number);
+      page_lock(held->page);
+      held->number = number;
     }
-    touch(c, &page->cells[(offset >> 2) % CELLS_PER_PAGE], kind);
+    touch(c, &held->page->cells[(offset >> 2) % CELLS_PER_PAGE], write);
   }
-  if (page) page_unlock(page);
 }
 
 void emu_race_access(emu_exec *x, const emu_insn *in, const emu_mem *m, const emu_access *a, uint32_t mask, uint32_t bytes, emu_access_kind kind) {
@@ -392,18 +405,24 @@ void emu_race_access(emu_exec *x, const emu_insn *in, const emu_mem *m, const em
   c.now = (rec){.block = x->block->number + 1, .pc = (uint32_t)(in - x->code)};
   c.now.flags = (uint8_t)((m->strong ? REC_STRONG : 0) | (m->cta_scope ? REC_CTA : 0) | (kind == EMU_ATOMIC ? REC_ATOMIC : 0));
   c.own = vc_find(&state(w)->known, x->block->number);
-  for (unsigned i = 0; i < 32; i++) {
-    if (!(mask >> i & 1)) continue;
+  c.warp = w->index;
+  held_page held = {NULL, UINT64_MAX};
+  for (uint32_t left = mask; left; left &= left - 1) {
+    unsigned i = (unsigned)__builtin_ctz(left);
     unsigned space = a->uniform ? a->first_space : a->space[i];
     if (space != PTX_SHARED && space != PTX_GLOBAL) continue;
     c.lane = i;
     c.shared = space == PTX_SHARED;
     c.now.clock = w->clock;   // what an access publishes covers the access itself
-    if (m->strong) {
+    if (__builtin_expect(m->strong, 0)) {
+      if (held.page) page_unlock(held.page);
+      held = (held_page){NULL, UINT64_MAX};
       synchronise(x, m, c.shared ? 1ull << 63 | (uint64_t)x->block->number << 24 | a->address[i] : a->address[i], kind);
       c.own = vc_find(&state(w)->known, x->block->number);
     }
     c.now.thread = (uint16_t)(w->index * 32 + i);
-    touch_lane(&c, r, x->block, a->address[i], bytes, kind);
+    c.clock = w->clock;
+    touch_words(&c, r, c.shared ? x->block->shared_cells : NULL, &held, a->address[i], bytes, kind != EMU_READ);
   }
+  if (held.page) page_unlock(held.page);
 }

@@ -9,7 +9,7 @@
 
 #define EACH_LANE(mask) for (uint32_t m_ = (mask), i = 0; m_ && (i = (uint32_t)__builtin_ctz(m_), 1); m_ &= m_ - 1)
 
-static void lane_addresses(const emu_exec *x, const emu_mem *m, uint32_t slot, uint64_t out[32]) {
+static inline void lane_addresses(const emu_exec *x, const emu_mem *m, uint32_t slot, uint64_t out[32]) {
   uint64_t offset = (uint64_t)m->offset;
   if (slot == EMU_NONE) {
     if (m->frame) offset += x->frame->local_base;
@@ -85,16 +85,29 @@ static bool resolve_slow(emu_exec *x, const emu_insn *in, unsigned space, uint32
   return true;
 }
 
+typedef struct address_range {
+  uint64_t low, high, all;   // all: every bit that some address has
+} address_range;
+#define RANGE_OF(name, attributes)                              \
+  attributes static address_range name(const uint64_t *a) {     \
+    uint64_t low = UINT64_MAX, high = 0, all = 0;               \
+    for (unsigned i = 0; i < 32; i++) {                         \
+      low = a[i] < low ? a[i] : low;                            \
+      high = a[i] > high ? a[i] : high;                         \
+      all |= a[i];                                              \
+    }                                                           \
+    return (address_range){low, high, all};                     \
+  }
+RANGE_OF(range_plain, )
+RANGE_OF(range_avx512, __attribute__((target("avx512f"))))   // has minima and maxima of 64-bit numbers
+
 bool emu_resolve(emu_exec *x, const emu_insn *in, const emu_mem *m, uint32_t slot, uint32_t mask, uint32_t bytes, emu_access_kind kind, emu_access *out) {
   lane_addresses(x, m, slot, out->address);
   unsigned space = m->space, first = (unsigned)__builtin_ctz(mask);
-  uint64_t low = UINT64_MAX, high = 0, all = 0;
-  for (unsigned i = 0; i < 32; i++) {
-    uint64_t a = mask >> i & 1 ? out->address[i] : out->address[first];
-    low = a < low ? a : low;
-    high = a > high ? a : high;
-    all |= a;
-  }
+  if (mask != 0xffffffffu)
+    for (unsigned i = 0; i < 32; i++) out->address[i] = mask >> i & 1 ? out->address[i] : out->address[first];
+  address_range range = __builtin_cpu_supports("avx512f") ? range_avx512(out->address) : range_plain(out->address);
+  uint64_t low = range.low, high = range.high, all = range.all;
   if (space == PTX_GENERIC) {
     space = classify(low);
     uint64_t base = space == PTX_SHARED ? EMU_SHARED_BASE : space == PTX_LOCAL ? EMU_LOCAL_BASE : space == PTX_PARAM ? EMU_PARAM_BASE : 0;
@@ -164,11 +177,41 @@ static inline bool bytes_valid(const uint8_t *v, uint32_t n) {
   return true;
 }
 
+// The distance from a byte to its shadow, for accesses whose lanes are all in one space that keeps one.
+static ptrdiff_t shadow_distance(const emu_exec *x, const emu_access *a) {
+  if (a->first_space == PTX_SHARED) return x->block->shared_valid - x->block->shared;
+  if (a->first_space == PTX_LOCAL) return x->warp->local_valid - x->warp->local;
+  return x->context->valid - x->context->memory;
+}
+
+// Which lanes read something that isn't initialised, or pending.
+static uint32_t invalid_lanes(emu_exec *x, const emu_access *a, uint32_t mask, uint32_t bytes) {
+  uint32_t bad = 0;
+  if (!a->uniform) {
+    EACH_LANE(mask) {
+      const uint8_t *v = emu_valid_of(x, a, i);
+      bad |= (uint32_t)(v && !bytes_valid(v, bytes)) << i;
+    }
+    return bad;
+  }
+  ptrdiff_t to = shadow_distance(x, a);
+  if (bytes == 4) {
+    EACH_LANE(mask) {
+      uint32_t v;
+      memcpy(&v, a->host[i] + to, 4);
+      bad |= (uint32_t)(v != 0x01010101u) << i;
+    }
+    return bad;
+  }
+  EACH_LANE(mask) bad |= (uint32_t)!bytes_valid(a->host[i] + to, bytes) << i;
+  return bad;
+}
+
 static void check_valid(emu_exec *x, const emu_insn *in, const emu_access *a, uint32_t mask, uint32_t bytes, emu_access_kind kind) {
   if (!keeps_shadow(a)) return;
+  mask = invalid_lanes(x, a, mask, bytes);
   EACH_LANE(mask) {
     uint8_t *v = emu_valid_of(x, a, i);
-    if (!v || bytes_valid(v, bytes)) continue;
     bool pending = false;
     for (uint32_t k = 0; k < bytes; k++) pending |= v[k] == EMU_BYTE_PENDING;
     ts_text t = {0};
@@ -192,8 +235,9 @@ static void mark_valid(emu_exec *x, const emu_insn *in, const emu_access *a, uin
     return;
   }
   if (!keeps_shadow(a)) return;
+  ptrdiff_t to = a->uniform ? shadow_distance(x, a) : 0;
   EACH_LANE(mask) {
-    uint8_t *v = emu_valid_of(x, a, i);
+    uint8_t *v = a->uniform ? a->host[i] + to : emu_valid_of(x, a, i);
     if (!v) continue;
     if (v[0] == EMU_BYTE_PENDING)
       emu_fault_report(x, in, EMU_FAULT_ASYNC_PENDING, i, a->address[i], bytes, NULL, "write of %u bytes at 0x%llx in shared memory that a cp.async still writes", bytes, (unsigned long long)a->address[i]);

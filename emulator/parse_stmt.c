@@ -212,6 +212,14 @@ bool parse_loc(parser *p) {
   }
   if (line == 0) return true;   // "no source line": the one in force stays
   ptx_loc loc = {(uint32_t)file, (uint32_t)line, (uint32_t)col, (uint32_t)at[0], (uint32_t)at[1]};
+  // The place of inlining may be inlined itself: the outermost one is what a reader looks for.
+  size_t n = p->m->locs.count;
+  for (size_t i = n; loc.at_line && i-- > 1 && n - i < 256;) {
+    const ptx_loc *o = &p->m->locs.data[i];
+    if (o->file != at[0] || o->line != at[1] || o->col != at[2]) continue;
+    if (o->at_line) loc.at_file = o->at_file, loc.at_line = o->at_line;
+    break;
+  }
   ts_vec_push(p->arena, &p->m->locs, loc);
   p->loc = (uint32_t)p->m->locs.count - 1;
   return true;
