@@ -2,6 +2,7 @@
 #include "ir/ir.h"
 
 #include "ir/encoding.h"
+#include "ir/layout.h"
 
 #include <math.h>
 
@@ -154,6 +155,14 @@ const ir_encoding *ir_type_find_encoding(const ir_module *m, ts_sym name) {
     if (m->types.entries[i].used)
       for (const type_chain *c = m->types.entries[i].value; c; c = c->next)
         if (c->type->encoding && strcmp(c->type->encoding->name, name) == 0) return c->type->encoding;
+  return NULL;
+}
+
+const ir_layout *ir_type_find_layout(const ir_module *m, const ir_layout *like) {
+  for (size_t i = 0; i < m->types.capacity; i++)
+    if (m->types.entries[i].used)
+      for (const type_chain *c = m->types.entries[i].value; c; c = c->next)
+        if (c->type->layout && ir_layout_equal(c->type->layout, like)) return c->type->layout;
   return NULL;
 }
 

@@ -283,6 +283,7 @@ const ir_type *ir_type_with_lanes(ir_module *m, const ir_type *tile, ts_sym lane
 const ir_type *ir_type_with_layout(ir_module *m, const ir_type *tile, const ir_layout *layout);
 const ir_type *ir_type_with_dtype(ir_module *m, const ir_type *t, ir_dtype dtype);
 const ir_encoding *ir_type_find_encoding(const ir_module *m, ts_sym name);   // of any type of the module; NULL when none has it
+const ir_layout *ir_type_find_layout(const ir_module *m, const ir_layout *like);   // of any type of the module, equal to `like`; NULL
 bool ir_type_is_scalar(const ir_type *t);                       // a tile of rank 0
 int ir_type_axis(const ir_type *tile, ts_sym axis);             // position of an axis, -1 when it has none of that name
 int64_t ir_type_elements(const ir_type *t);                     // product of constant extents, -1 when symbolic or overflowing

@@ -4,6 +4,7 @@
 // Ops without a `loc(...)` get the place in this text as their location.
 #include "ir/parse.h"
 
+#include "ir/layout.h"
 #include "ir/weights.h"
 
 #include <stdlib.h>
@@ -153,6 +154,26 @@ static ts_status axis_extent(parser *p, ts_sym axis, ts_loc loc, const ir_size *
   return ts_report(p->m->diags, loc, &diag_ir_unknown, "'%s' is no axis of a part here, so its extent must be written: %s: 8", axis, axis);
 }
 
+// layout(...): the text up to the closing parenthesis is the layout's own.
+static ts_status parse_layout(parser *p, const ir_type **type) {
+  size_t from = p->t.end, end = from;
+  ts_loc loc = parse_here(p);
+  if (!parse_is(p, "(")) return parse_expected(p, "'('");
+  loc.col++;
+  for (unsigned depth = 1; end < p->text.len && p->text.data[end] != '\n'; end++) {
+    if (p->text.data[end] == '(') depth++;
+    if (p->text.data[end] == ')' && --depth == 0) break;
+  }
+  if (end == p->text.len || p->text.data[end] != ')') return ts_report(p->m->diags, loc, &diag_ir_syntax, "a layout without its closing parenthesis");
+  const ir_layout *l, *known;
+  TS_TRY(ir_layout_parse(p->m->arena, (ts_str){p->text.data + from, end - from}, NULL, 0, p->m->diags, loc, &l));
+  known = ir_type_find_layout(p->m, l);
+  *type = ir_type_with_layout(p->m, *type, known ? known : l);
+  p->t.end = end;
+  parse_advance(p);
+  return parse_expect(p, ")");
+}
+
 static ts_status parse_tile(parser *p, const ir_type **out) {
   ir_dtype t;
   ts_sym axes[MAX_DIMS];
@@ -180,6 +201,7 @@ static ts_status parse_tile(parser *p, const ir_type **out) {
     if (ir_type_axis(*out, lanes) < 0) return ts_report(p->m->diags, loc, &diag_ir_unknown, "the type has no axis '%s'", lanes);
     *out = ir_type_with_lanes(p->m, *out, lanes);
   }
+  if (parse_accept(p, "layout")) return parse_layout(p, out);
   return TS_OK;
 }
 

@@ -9,6 +9,8 @@
 // are declared in order of first use, attributes follow the order of the table. So the text of a parsed text is the same text.
 #include "ir/text.h"
 
+#include "ir/layout.h"
+
 typedef struct printer {
   const ir_module *m;
   ts_text *out;
@@ -139,6 +141,10 @@ static void print_tile_dims(const ir_type *t, const ir_part *part, ts_text *out)
     ts_text_puts(out, " lanes ");
     ir_text_name(out, t->lanes);
   }
+  if (!t->layout) return;
+  ts_text_puts(out, " layout(");
+  ir_layout_print(t->layout, out);
+  ts_text_putc(out, ')');
 }
 
 static void print_type(const ir_type *t, const ir_part *part, ts_text *out) {

@@ -5,6 +5,7 @@
 // verify_tensor.c.
 #include "ir/verify.h"
 
+#include "ir/layout.h"
 #include "ir/weights.h"
 
 void verify_bad(verifier *v, const ts_diag_kind *kind, const char *fmt, ...) {
@@ -119,6 +120,12 @@ static void check_type(verifier *v, const ir_type *t) {
   VERIFY(v, !t->lanes || ir_type_axis(t, t->lanes) >= 0, "the lanes axis '%s' is no axis of the tile", t->lanes);
   VERIFY(v, !t->lanes || finished(v), "lanes belong to scheduled kernels");
   VERIFY(v, !t->layout || finished(v), "layouts belong to scheduled kernels");
+  for (unsigned i = 0; t->layout && i < t->rank; i++)
+    VERIFY(v, ir_size_is_value(t->shape[i], ir_layout_axis_size(t->layout, t->axes[i])), "axis '%s' has another size in the layout of %s", t->axes[i],
+           verify_type_text(v, t));
+  for (uint32_t i = 0; t->layout && i < t->layout->axis_count; i++)
+    VERIFY(v, ir_type_axis(t, ts_intern_z(v->m->names, t->layout->axes[i].name)) >= 0, "the layout has an axis '%s', the tile has not: %s",
+           t->layout->axes[i].name, verify_type_text(v, t));
 }
 
 static void enter(verifier *v, const ir_value *value) {

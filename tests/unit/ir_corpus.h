@@ -177,7 +177,7 @@ static const char *const corpus_scheduled =
   "    await 0\n"
   "    barrier block\n"
   "    %3 = fetch %2[0, 0, 0] {at=[_, m, k]} : f16[m: 32, k: 32]\n"
-  "    %4 = convert %3 : f16[m: 32, k: 32]\n"
+  "    %4 = convert %3 : f16[m: 32, k: 32] layout([m:32, k:32] {reg: k/8, m/8, k%2; lane: m%8, (k/2)%4})\n"
   "    put %2[1, 0, 0], %4 {at=[_, m, k]}\n"
   "    barrier block\n"
   "    %5 = fetch %2[1, 0, 0] {at=[_, m, k]} : f16[m: 32, k: 32]\n"

@@ -164,6 +164,8 @@ static const bad all[] = {
   {'S', "put %y[0, 0], %t {at=[a, b]}", "writes a panel"},
   {'S', "barrier grid", "neither block nor warp"},
   {'S', "%z = convert %t : f32[a: 4]", "lacks an axis"},
+  {'S', "%z = convert %t : f32[a: 4, b: 8] layout([a:4, b:4] {reg: a, b})", "axis 'b' has another size"},
+  {'S', "%z = convert %t : f32[a: 4, b: 8] layout([a:4, b:8, c:2] {reg: a, b, c})", "has an axis 'c'"},
   {'P', "%p, %s = map.at %i, %j, %ia {kind=pages} : i64[a], i64[a]", "granule"},
   {'P', "%p = map.at %i, %j, %ia {kind=pages, granule=4} : i64[a]", "gives (page, slot)"},
   {'P', "%p = map.at %i, %j {kind=heap} : i64", "neither pages nor rows"},
