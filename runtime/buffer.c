@@ -74,8 +74,9 @@ tsr_status tsr_buffer_import(tsr_device *d, DLManagedTensorVersioned *m, tsr_err
   const DLTensor *t = &m->dl_tensor;
   if (m->version.major != 1)
     return tsr_fail(e, TSR_VERSION, "the tensor is of DLPack version %u.%u, not 1.x", m->version.major, m->version.minor);
-  if (t->device.device_type != (d->device_class == TSR_CLASS_HOST ? DL_CPU : DL_CUDA))
-    return tsr_fail(e, TSR_INVALID, "the tensor is on a device of kind %d, which is not %s", t->device.device_type, d->name);
+  if (t->device.device_type != (d->device_class == TSR_CLASS_HOST ? DL_CPU : DL_CUDA) || t->device.device_id != d->ordinal)
+    return tsr_fail(e, TSR_INVALID, "the tensor is on device %d of DLPack's kind %d, which is not %s", t->device.device_id,
+                    t->device.device_type, d->name);
   if (t->ndim < 0 || t->ndim > TSR_RANK || (t->ndim && !t->shape))
     return tsr_fail(e, TSR_INVALID, "the tensor has %d axes; at most %d are supported", t->ndim, TSR_RANK);
   tsr_type type = {.rank = (uint32_t)t->ndim};
@@ -126,7 +127,7 @@ tsr_status tsr_buffer_export(tsr_buffer *b, DLManagedTensorVersioned **out) {
   x->tensor.manager_ctx = tsr_buffer_retain(b);
   x->tensor.deleter = drop_export;
   t->data = b->data;
-  t->device = (DLDevice){b->device->device_class == TSR_CLASS_HOST ? DL_CPU : DL_CUDA, 0};
+  t->device = (DLDevice){b->device->device_class == TSR_CLASS_HOST ? DL_CPU : DL_CUDA, b->device->ordinal};
   t->ndim = (int32_t)b->type.rank;
   t->shape = x->shape;
   t->strides = x->strides;

@@ -352,6 +352,7 @@ tsr_status tsr_cuda_open(tsr_device *d, const char *scheme, const char *which, t
         c->cuDeviceGetAttribute(&minor, CU_ATTRIBUTE_MINOR, c->device) != CU_OK)
       return tsr_fail(e, TSR_NO_DEVICE, "%s:%s does not answer", scheme, which);
     c->sm = major * 10 + minor;
+    d->ordinal = i;
     found = !emulated || c->sm == sm;
     if (!emulated) break;
   }

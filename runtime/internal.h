@@ -127,6 +127,7 @@ struct tsr_device {
   atomic_uint refs;
   const tsr_device_ops *ops;
   uint32_t device_class;             // TSR_CLASS_*
+  int ordinal;                       // the driver's number of it; 0 on the host
   bool host_memory;                  // pointers are ours to follow
   bool async;                        // work is queued: errors show at wait
   size_t align;                      // of workspaces
