@@ -90,6 +90,7 @@ static ts_status compile_module(const ir_kernel *k, LLVMModuleRef m, LLVMTargetM
   TS_TRY(to_memory(k, m, tm, LLVMObjectFile, a, d, &object));
   out->object = (const unsigned char *)object.data;
   out->object_bytes = object.len;
+  LLVMSetTargetMachineAsmVerbosity(tm, true);   // shows spec lines and what constants are
   if (o && o->assembly) TS_TRY(to_memory(k, m, tm, LLVMAssemblyFile, a, d, &out->assembly));
   return TS_OK;
 }

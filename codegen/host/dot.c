@@ -145,6 +145,7 @@ static LLVMValueRef reload(cgh_emit *e, LLVMValueRef v) {
     if (LLVMGetMaskValue(v, i) != first + (int)i) return v;
   LLVMBuilderRef b = LLVMCreateBuilderInContext(e->ctx);
   LLVMPositionBuilderBefore(b, from);
+  LLVMSetCurrentDebugLocation2(b, LLVMGetCurrentDebugLocation2(e->b));
   LLVMValueRef offset = LLVMConstInt(e->i64, (uint64_t)first, false);
   LLVMValueRef r = LLVMBuildLoad2(b, e->i32, LLVMBuildInBoundsGEP2(b, e->i8, LLVMGetOperand(from, 0), &offset, 1, ""), "");
   LLVMSetAlignment(r, 1);

@@ -423,6 +423,7 @@ static void emit_op(cgh_emit *e, const ir_op *op) {
 static const ir_op *emit_region(cgh_emit *e, const ir_region *r) {
   for (const ir_op *op = r->first; op && cgh_ok(e); op = op->next) {
     e->op = op;
+    cgh_debug_op(e, op);
     if (op->code == IR_OP_yield) return op;
     emit_op(e, op);
   }
@@ -449,6 +450,7 @@ LLVMModuleRef cgh_emit_kernel(const ir_kernel *k, const cgh_isa *isa, LLVMContex
   init_types(&e);
   e.dim = cgh_kernel_dims(k, a, &e.dim_count);
   begin_function(&e);
+  cgh_debug_begin(&e);
   LLVMBasicBlockRef entry = LLVMGetInsertBlock(e.entry), body = LLVMGetInsertBlock(e.b);
   LLVMPositionBuilderAtEnd(e.b, e.exit);
   e.code = LLVMBuildPhi(e.b, e.i32, "code");
@@ -463,6 +465,7 @@ LLVMModuleRef cgh_emit_kernel(const ir_kernel *k, const cgh_isa *isa, LLVMContex
   LLVMBuildBr(e.b, e.exit);
   LLVMPositionBuilderAtEnd(e.entry, entry);
   LLVMBuildBr(e.entry, body);
+  cgh_debug_end(&e);
   LLVMDisposeBuilder(e.b);
   LLVMDisposeBuilder(e.entry);
   ts_map_deinit(&e.tiles);

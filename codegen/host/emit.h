@@ -56,6 +56,8 @@ typedef struct cgh_emit {
   unsigned panels;                    // seen so far
   LLVMValueRef in_scopes, panel_scopes;   // metadata lists
   const ir_op *op;                    // being printed, for messages
+  struct LLVMOpaqueDIBuilder *debug;  // NULL: the kernel has no location
+  LLVMMetadataRef scope;              // of the function, for locations
 } cgh_emit;
 
 // Records a refusal at the current op (once) and returns.
@@ -119,6 +121,11 @@ void cgh_dot(cgh_emit *e, const ir_op *op);         // dot.c
 LLVMValueRef cgh_horizontal(cgh_emit *e, LLVMValueRef v, ir_scalar op, ir_dtype t);   // reduce.c: folds a vector by halves
 void cgh_reduce(cgh_emit *e, const ir_op *op);
 void cgh_scan(cgh_emit *e, const ir_op *op);
+
+// ---- locations (debug.c) ------------------------------------------------------------------------------------------------------
+void cgh_debug_begin(cgh_emit *e);
+void cgh_debug_op(cgh_emit *e, const ir_op *op);    // instructions printed from now on come from op
+void cgh_debug_end(cgh_emit *e);
 
 // ---- emit.c ------------------------------------------------------------------------------------------------------------------
 // Prints the kernel into a fresh module of `ctx`; NULL after a refusal.

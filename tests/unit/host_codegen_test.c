@@ -619,7 +619,7 @@ START_TEST(test_image) {
       cgh_code code;
       cgh_options o = {.llvm_text = true, .assembly = true};
       ck_assert_int_eq(cgh_compile(h[i].kernel, isas[0], &o, &h[i].arena, &h[i].diags, &code), TS_OK);
-      ck_assert(strstr(code.llvm.data, "define hidden") && strstr(code.assembly.data, "vfmadd"));
+      ck_assert(strstr(code.llvm.data, "define hidden") && strstr(code.assembly.data, "vfmadd") && strstr(code.assembly.data, "spec.yaml:2:1"));
       objects[k] = (cgh_object){code.object, code.object_bytes};
     }
     ck_assert_int_eq(cgh_link(objects, 3, &h[i].arena, &h[i].diags, &image[i], &bytes[i]), TS_OK);
