@@ -24,7 +24,7 @@ tsr_status tsr_buffer_create(tsr_device *d, const tsr_type *type, tsr_error *e, 
   TSR_TRY(new_buffer(d, type, e, &b));
   void *p = NULL;
   b->capacity = b->bytes ? b->bytes : 1;   // every buffer has an address
-  tsr_status s = d->ops->allocate(d, b->capacity, &p);
+  tsr_status s = d->ops->allocate(d, b->capacity, false, &p);
   if (s != TSR_OK) {
     tsr_fail(e, s, "no memory for a buffer of %zu bytes on %s", b->bytes, d->name);
     b->data = NULL;

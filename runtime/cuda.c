@@ -104,7 +104,8 @@ static cu_result set_bytes(cuda *c, cu_ptr to, size_t bytes) {
   return r == CU_OK ? c->cuStreamSynchronize(c->stream) : r;
 }
 
-static tsr_status cuda_allocate(tsr_device *d, size_t bytes, void **out) {
+static tsr_status cuda_allocate(tsr_device *d, size_t bytes, bool sparse, void **out) {
+  (void)sparse;
   cuda *c = d->own;
   cu_ptr p = 0;
   cu_result r;

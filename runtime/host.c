@@ -101,8 +101,9 @@ static uint32_t host_rank(const tsr_device *d, const tsr_artifact *a, const tsr_
 
 enum { HUGE_PAGE = 2 << 20, MAPPED_FROM = 2 * HUGE_PAGE };
 
-// Large blocks are mapped at a huge page's boundary: zero without being touched, and few TLB entries.
-static void *map_block(size_t bytes) {
+// Large blocks are mapped: zero without being touched. At a huge page's boundary, for few TLB entries, unless they are sparse:
+// the system clears whole huge pages at the first touch, which takes milliseconds each on some machines.
+static void *map_block(size_t bytes, bool sparse) {
   size_t room;
   if (!ts_add_size(bytes, HUGE_PAGE, &room)) return NULL;
   char *p = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -111,14 +112,14 @@ static void *map_block(size_t bytes) {
        *end = start + ((bytes + 4095) & ~(size_t)4095);
   if (start > p) munmap(p, (size_t)(start - p));
   if (p + room > end) munmap(end, (size_t)(p + room - end));
-  madvise(start, bytes, MADV_HUGEPAGE);
+  madvise(start, bytes, sparse ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
   return start;
 }
 
-static tsr_status host_allocate(tsr_device *d, size_t bytes, void **out) {
+static tsr_status host_allocate(tsr_device *d, size_t bytes, bool sparse, void **out) {
   void *p = NULL;
   if (d->options.allocate) p = d->options.allocate(d->options.allocator, bytes, 64);
-  else if (bytes >= MAPPED_FROM) p = map_block(bytes);
+  else if (bytes >= MAPPED_FROM) p = map_block(bytes, sparse);
   else if (posix_memalign(&p, 64, bytes) != 0) p = NULL;
   if (!p) return TSR_OUT_OF_MEMORY;
   if (d->options.allocate || bytes < MAPPED_FROM) memset(p, 0, bytes);

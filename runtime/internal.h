@@ -107,7 +107,8 @@ typedef struct tsr_launch {
 
 typedef struct tsr_device_ops {
   void (*close)(tsr_device *);
-  tsr_status (*allocate)(tsr_device *, size_t bytes, void **out);     // zeroed; bytes > 0
+  // Zeroed; bytes > 0. Sparse: little of it may ever be touched, so it should cost nothing until it is.
+  tsr_status (*allocate)(tsr_device *, size_t bytes, bool sparse, void **out);
   void (*release)(tsr_device *, void *p, size_t bytes);
   tsr_status (*write)(tsr_device *, void *to, const void *from, size_t bytes, void *stream);
   tsr_status (*read)(tsr_device *, void *to, const void *from, size_t bytes, void *stream);   // waits

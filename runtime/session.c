@@ -39,7 +39,7 @@ static tsr_status make_weights(tsr_device *d, const tsr_program *p, bool copied,
     else w->bases[i] = (const unsigned char *)tsr_section_data(a, p->weights[i].section) + p->weights[i].offset;
   }
   if (s == TSR_OK && copied && w->block_bytes) {
-    s = d->ops->allocate(d, w->block_bytes, &w->block);
+    s = d->ops->allocate(d, w->block_bytes, false, &w->block);
     if (s != TSR_OK) tsr_fail(e, s, "no memory for %zu bytes of weights on %s", w->block_bytes, d->name);
     uint64_t at = 0;
     for (uint32_t i = 0; i < p->weights_count && s == TSR_OK; i++) {
@@ -218,10 +218,10 @@ tsr_status tsr_session_plan(tsr_artifact *a, tsr_device *d, const tsr_session_op
 
 // --- Creating ------------------------------------------------------------------------------------------------------------
 
-static tsr_status get(tsr_session *s, uint64_t bytes, const char *what, tsr_error *e, unsigned char **out) {
+static tsr_status get(tsr_session *s, uint64_t bytes, bool sparse, const char *what, tsr_error *e, unsigned char **out) {
   void *p = NULL;
   if (bytes == 0) return TSR_OK;
-  tsr_status status = s->device->ops->allocate(s->device, bytes, &p);
+  tsr_status status = s->device->ops->allocate(s->device, bytes, sparse, &p);
   if (status != TSR_OK) return tsr_fail(e, status, "no memory for %" PRIu64 " bytes of %s on %s", bytes, what, s->device->name);
   *out = p;
   return TSR_OK;
@@ -245,7 +245,7 @@ static tsr_status make_tables(tsr_session *s, tsr_error *e) {
     at += round_up((uint64_t)s->rows_max * s->pages[i].width * 4, 64);
   }
   s->device_tables = s->tables;
-  return s->device->host_memory ? TSR_OK : get(s, total, "tables", e, &s->device_tables);
+  return s->device->host_memory ? TSR_OK : get(s, total, false, "tables", e, &s->device_tables);
 }
 
 static unsigned char *on_device(const tsr_session *s, const void *table) {
@@ -295,9 +295,9 @@ static tsr_status create(tsr_session *s, const tsr_session_options *o, tsr_error
   TSR_TRY(take_weights(s, !s->device->host_memory || o->copy_weights, e));
   TSR_TRY(s->device->ops->load(s, e));
   if (tsr_pages_init(s) != TSR_OK) return out_of_memory(e);
-  for (uint32_t i = 0; i < p->pools_count; i++) TSR_TRY(get(s, s->pool_bytes[i], "states", e, &s->pools[i]));
-  TSR_TRY(get(s, s->memory.workspace, "workspace", e, &s->workspace));
-  TSR_TRY(get(s, 4 * (uint64_t)s->error_count, "error words", e, &s->errors));
+  for (uint32_t i = 0; i < p->pools_count; i++) TSR_TRY(get(s, s->pool_bytes[i], true, "states", e, &s->pools[i]));
+  TSR_TRY(get(s, s->memory.workspace, false, "workspace", e, &s->workspace));
+  TSR_TRY(get(s, 4 * (uint64_t)s->error_count, false, "error words", e, &s->errors));
   TSR_TRY(make_tables(s, e));
   s->error_words = tsr_calloc(s->error_count, 4);
   s->error_kernel = tsr_calloc(s->error_count, 4);
