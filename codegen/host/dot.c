@@ -5,6 +5,8 @@
 //   quads form    integers of 8 bits packed by four inside a lane: vpdpbusd, or pairs of 16-bit products
 #include "codegen/host/emit.h"
 
+#include "base/checked.h"
+
 typedef struct dot {
   cgh_tile *a, *b, *acc;
   cgh_shape result;
@@ -85,6 +87,56 @@ static bool vector_is_summed(const dot *d, const cgh_tile *t) {
   return true;
 }
 
+// First halves (second: second halves) of the `items` equal segments of a, then of b (NULL: none).
+static LLVMValueRef halves(cgh_emit *e, LLVMValueRef a, LLVMValueRef b, unsigned items, bool second) {
+  int mask[CGH_MAX_VECTOR];
+  unsigned w = cgh_length(a), segment = w / items, n = 0;
+  for (unsigned i = 0; i < (b ? 2 * items : items); i++)
+    for (unsigned k = 0; k < segment / 2; k++) mask[n++] = (int)(i * segment + k + (second ? segment / 2 : 0));
+  return cgh_shuffle(e, a, b, n, mask);
+}
+
+// The sums of `count` vectors (a power of two, at most their length), lane i being vector i's: all are folded together, which takes
+// one addition per vector instead of one per step. Each is added up in the same order as by cgh_horizontal().
+static LLVMValueRef sums_together(cgh_emit *e, ir_dtype t, LLVMValueRef *v, unsigned count) {
+  unsigned items = 1;
+  for (; count > 1; count /= 2, items *= 2)
+    for (unsigned i = 0; i < count / 2; i++)
+      v[i] = cgh_scalar_op(e, IR_SCALAR_add, t, halves(e, v[2 * i], v[2 * i + 1], items, false), halves(e, v[2 * i], v[2 * i + 1], items, true), NULL);
+  while (cgh_length(v[0]) > items)
+    v[0] = cgh_scalar_op(e, IR_SCALAR_add, t, halves(e, v[0], NULL, items, false), halves(e, v[0], NULL, items, true), NULL);
+  return v[0];
+}
+
+static void horizontal_sums(cgh_emit *e, ir_dtype t, LLVMValueRef *v, int64_t n) {
+  unsigned w = cgh_length(v[0]);
+  for (int64_t at = 0; at < n;) {
+    unsigned count = 1;
+    while (ts_is_pow2(w) && 2 * count <= w && at + 2 * count <= n) count *= 2;
+    LLVMValueRef part[CGH_MAX_VECTOR];
+    memcpy(part, v + at, count * sizeof *part);
+    LLVMValueRef all = count > 1 ? sums_together(e, t, part, count) : NULL;
+    if (!all) v[at] = cgh_horizontal(e, part[0], IR_SCALAR_add, t);
+    for (unsigned i = 0; all && i < count; i++) v[at + i] = LLVMBuildExtractElement(e->b, all, LLVMConstInt(e->i32, i, false), "");
+    at += count;
+  }
+}
+
+static LLVMValueRef cut(cgh_emit *e, LLVMValueRef v, unsigned first, unsigned width) {
+  int mask[CGH_MAX_VECTOR];
+  unsigned n = cgh_length(v);
+  for (unsigned i = 0; i < width; i++) mask[i] = first + i < n ? (int)(first + i) : -1;
+  return cgh_shuffle(e, v, NULL, width, mask);
+}
+
+// Vectors of floats are first added up to 512 bits, whatever the level: every level gives the same bits.
+static LLVMValueRef add_products(cgh_emit *e, const dot *d, LLVMValueRef x, LLVMValueRef y, LLVMValueRef sum) {
+  unsigned n = cgh_length(x), width = ir_is_float(d->type) ? 512 / ir_dtype_bits(d->type) : n;
+  if (n % width) return multiply_add(e, d, x, y, sum);
+  for (unsigned at = 0; at < n; at += width) sum = multiply_add(e, d, cut(e, x, at, width), cut(e, y, at, width), sum);
+  return sum;
+}
+
 // The result's axes and the other summed axes are unrolled, the vector is `lead`'s.
 static void lanes_form(cgh_emit *e, const dot *d, const cgh_tile *lead, cgh_tile *r) {
   cgh_shape s = d->result;
@@ -105,10 +157,12 @@ static void lanes_form(cgh_emit *e, const dot *d, const cgh_tile *lead, cgh_tile
   for (int64_t o = 0; o < d->result.outer && cgh_ok(e); o++) {
     LLVMValueRef sum = NULL;
     for (int64_t k = 0; k < count; k++)
-      sum = multiply_add(e, d, cgh_view_full(e, d->a, &s, o * count + k, NULL), cgh_view_full(e, d->b, &s, o * count + k, NULL), sum);
-    LLVMValueRef total = cgh_horizontal(e, sum, IR_SCALAR_add, d->type), acc = start(e, d, o);
-    r->v[o] = acc ? cgh_scalar_op(e, IR_SCALAR_add, d->type, acc, total, NULL) : total;
+      sum = add_products(e, d, cgh_view_full(e, d->a, &s, o * count + k, NULL), cgh_view_full(e, d->b, &s, o * count + k, NULL), sum);
+    r->v[o] = sum;
   }
+  if (!cgh_ok(e)) return;
+  horizontal_sums(e, d->type, r->v, d->result.outer);
+  for (int64_t o = 0; o < d->result.outer && d->acc; o++) r->v[o] = cgh_scalar_op(e, IR_SCALAR_add, d->type, start(e, d, o), r->v[o], NULL);
 }
 
 // ---- quads form --------------------------------------------------------------------------------------------------------------
@@ -170,13 +224,6 @@ static LLVMValueRef quad(cgh_emit *e, const dot *d, const cgh_tile *t, int64_t o
   LLVMValueRef v = cgh_view(e, t, &s, o, extra);
   if (varies) return LLVMBuildBitCast(e->b, v, LLVMVectorType(e->i32, (unsigned)d->result.vec), "");
   return LLVMBuildBitCast(e->b, reload(e, v), e->i32, "");
-}
-
-static LLVMValueRef cut(cgh_emit *e, LLVMValueRef v, unsigned first, unsigned width) {
-  int mask[CGH_MAX_VECTOR];
-  unsigned n = cgh_length(v);
-  for (unsigned i = 0; i < width; i++) mask[i] = first + i < n ? (int)(first + i) : -1;
-  return cgh_shuffle(e, v, NULL, width, mask);
 }
 
 // Products of the 16-bit halves of each i32, added by pairs.
