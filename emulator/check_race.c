@@ -231,24 +231,17 @@ void emu_race_barrier_reset(emu_exec *x, emu_barrier *b) {
   vc_clear(b->fenced);
 }
 
-// A strong access at an address: takes what was published there, publishes what this warp may publish.
-static void synchronise(emu_exec *x, const emu_mem *m, uint64_t key, emu_access_kind kind) {
+static uint64_t sync_key(const emu_exec *x, bool shared, uint64_t address) { return shared ? 1ull << 63 | (uint64_t)x->block->number << 24 | address : address; }
+
+// A strong write at an address publishes what this warp may publish. It does so before the write can be seen.
+static void release(emu_exec *x, const emu_mem *m, uint64_t key, emu_access_kind kind) {
   struct emu_race *r = x->launch->race;
   emu_warp *w = x->warp;
   warp_race *s = state(w);
-  bool release = kind != EMU_READ && (m->release || s->has_released);
   pthread_mutex_lock(&r->lock);
   sync_var *v = ts_map_get(&r->vars, key);
-  if (v && kind != EMU_WRITE) {
-    if (m->acquire) {
-      vc_join(&s->known, &v->published, r->warps);
-    } else {
-      vc_join(&s->pending, &v->published, r->warps);
-      s->has_pending = true;
-    }
-  }
   if (v && kind == EMU_WRITE) vc_clear(&v->published);   // a plain strong write ends what was published before
-  if (release) {
+  if (m->release || s->has_released) {
     if (!v) {
       v = calloc(1, sizeof *v);
       if (!v) abort();
@@ -259,6 +252,21 @@ static void synchronise(emu_exec *x, const emu_mem *m, uint64_t key, emu_access_
     }
     if (m->release) publish(x, w, &v->published);
     else vc_join(&v->published, &s->released, r->warps);
+  }
+  pthread_mutex_unlock(&r->lock);
+}
+
+// A strong read has happened: what was published at its addresses is known now, or from the next fence on.
+void emu_race_acquire(emu_exec *x, const emu_mem *m, const emu_access *a, uint32_t mask) {
+  struct emu_race *r = x->launch->race;
+  warp_race *s = state(x->warp);
+  pthread_mutex_lock(&r->lock);
+  for (uint32_t left = mask; left; left &= left - 1) {
+    unsigned i = (unsigned)__builtin_ctz(left), space = a->uniform ? a->first_space : a->space[i];
+    sync_var *v = ts_map_get(&r->vars, sync_key(x, space == PTX_SHARED, a->address[i]));
+    if (!v) continue;
+    vc_join(m->acquire ? &s->known : &s->pending, &v->published, r->warps);
+    s->has_pending |= !m->acquire;
   }
   pthread_mutex_unlock(&r->lock);
 }
@@ -414,10 +422,10 @@ void emu_race_access(emu_exec *x, const emu_insn *in, const emu_mem *m, const em
     c.lane = i;
     c.shared = space == PTX_SHARED;
     c.now.clock = w->clock;   // what an access publishes covers the access itself
-    if (__builtin_expect(m->strong, 0)) {
+    if (__builtin_expect(m->strong && kind != EMU_READ, 0)) {
       if (held.page) page_unlock(held.page);
       held = (held_page){NULL, UINT64_MAX};
-      synchronise(x, m, c.shared ? 1ull << 63 | (uint64_t)x->block->number << 24 | a->address[i] : a->address[i], kind);
+      release(x, m, sync_key(x, c.shared, a->address[i]), kind);
       c.own = vc_find(&state(w)->known, x->block->number);
     }
     c.now.thread = (uint16_t)(w->index * 32 + i);

@@ -252,10 +252,7 @@ void emu_counters_listing(const emu_counters *c, ts_text *out) {
   for (size_t i = 0; i < p->code.count; i++) {
     const ptx_stmt *s = emu_stmt_of(p, &p->code.data[i]);
     if (!s || s->pos.line > lines) continue;
-    // operations that a statement needs besides its own are not instructions of the kernel
-    emu_count k = c->ops[i];
-    if (by[s->pos.line].warps) k.warps = k.threads = 0;
-    add(&by[s->pos.line], &k);
+    add(&by[s->pos.line], &c->ops[i]);
   }
   const char *at = p->ptx->text.data, *end = at + p->ptx->text.len;
   for (size_t line = 1; at && at < end; line++) {

@@ -106,6 +106,7 @@ static bool special_source(decoder *d, const ptx_operand *o, ptx_sreg r, bool wi
   in->sub = (uint8_t)r;
   in->wide = wide;
   in->cls = EMU_C_MOVE;
+  in->flags |= EMU_F_EXTRA;
   if (r == PTX_SREG_CLOCK || r == PTX_SREG_CLOCK64 || r == PTX_SREG_GLOBALTIMER || r == PTX_SREG_GLOBALTIMER_LO) in->flags |= EMU_F_SPIN;
   return true;
 }
@@ -138,6 +139,7 @@ bool source(decoder *d, const ptx_operand *o, emu_type t, bool loose, uint32_t *
     in->s[0] = o->reg;
     in->wide = 2;
     in->cls = EMU_C_MOVE;
+    in->flags |= EMU_F_EXTRA;
   }
   return true;
 }
@@ -166,6 +168,7 @@ bool result(decoder *d, const ptx_operand *o, emu_type t, bool loose, uint32_t *
     w.mode = emu_type_is_signed(t);
     w.p = r->bits;           // bits of the destination; no predicate (reset when it is placed)
     w.cls = EMU_C_MOVE;
+    w.flags = EMU_F_EXTRA;
     ts_vec_push(d->arena, &d->after, w);
   }
   return true;
@@ -318,7 +321,10 @@ static bool decode_function(decoder *d) {
   emu_origin none = {f->index, EMU_NONE};
   ts_vec_push(d->arena, &d->prog->origins, none);
   d->stmt = (uint32_t)d->prog->origins.count - 1;
-  emit(d, NULL)->flow = EMU_RET;   // falling off the end returns
+  emu_insn *end = emit(d, NULL);   // falling off the end returns
+  end->flow = EMU_RET;
+  end->flags = EMU_F_EXTRA;
+  end->cls = EMU_C_BRANCH;
   d->fn->end = (uint32_t)d->prog->code.count;
   for (size_t i = 0; i < d->fixups.count; i++) {
     emu_insn *in = &d->prog->code.data[d->fixups.data[i]];

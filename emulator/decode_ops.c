@@ -441,6 +441,7 @@ bool decode_cvta(decoder *d) {
     bool ok = mov_address(d, EMU_U64, o);
     d->s->operands[0] = saved;
     if (!ok) return false;
+    d->prog->code.data[d->prog->code.count - 1].flags |= EMU_F_EXTRA;
     src[0] = address;
   } else if (!source(d, o, t, false, &src[0])) {
     return false;

@@ -284,6 +284,7 @@ void emu_run_ld(emu_exec *x, const emu_insn *in, uint32_t mask) {
     case 4: LOAD(uint32_t, uint32_t, v); break;
     default: LOAD(uint64_t, uint64_t, v); break;
   }
+  if (x->check_race && m->strong) emu_race_acquire(x, m, &a, mask);
 }
 
 #define STORE(type, row_type)                                                                \
@@ -369,6 +370,7 @@ void emu_run_atom(emu_exec *x, const emu_insn *in, uint32_t mask) {
       moved |= expected != 0 && !cas && m->op != EMU_ATOM_EXCH;
     }
   }
+  if (x->check_race) emu_race_acquire(x, m, &a, mask);
   if (moved) x->warp->spins = 0;   // it changed something: not a wait
   for (unsigned k = 0; k < in->xd; k++) {
     void *d = emu_row_at(x, in->x[k]);

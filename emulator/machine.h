@@ -235,6 +235,7 @@ void emu_race_destroy(struct emu_race *r, const emu_context *c);
 void emu_race_block_begin(emu_exec *x, emu_block *b);
 void emu_race_block_end(emu_exec *x, emu_block *b);
 void emu_race_access(emu_exec *x, const emu_insn *in, const emu_mem *m, const emu_access *a, uint32_t mask, uint32_t bytes, emu_access_kind kind);
+void emu_race_acquire(emu_exec *x, const emu_mem *m, const emu_access *a, uint32_t mask);   // after a strong read
 void emu_race_fence(emu_exec *x, bool cta);
 void emu_race_warp_sync(emu_exec *x, emu_warp *w);
 void emu_race_barrier_arrive(emu_exec *x, emu_warp *w, emu_barrier *b);

@@ -36,6 +36,7 @@ enum {
   EMU_F_SPIN = 4,          // may be a wait: volatile or atomic read, nanosleep
   EMU_F_ALIGNED = 8,       // all lanes of the warp must execute it together
   EMU_F_TRACKED = 16,      // uses a register that may be uninitialised (see emu_function.tracked)
+  EMU_F_EXTRA = 64,        // the decoder's own (narrowing, widening, a temporary): not an instruction of the kernel
   EMU_F_PROPAGATE = 32,    // a move: an uninitialised source makes an uninitialised result
 };
 

@@ -494,10 +494,11 @@ static run_end run_split(emu_exec *x, emu_warp *w, uint32_t index) {
     }
     uint32_t mask = s->mask;
     if (in->guard != EMU_NO_PRED) mask &= in->guard_not ? ~x->preds[in->guard] : x->preds[in->guard];
-    ran++;
-    threads += (unsigned)__builtin_popcount(mask);
+    uint32_t real = !(in->flags & EMU_F_EXTRA);
+    ran += real;
+    threads += real ? (unsigned)__builtin_popcount(mask) : 0;
     if (__builtin_expect(x->watch, 0)) {
-      if (x->counts && in->flow != EMU_CONVERGE) x->counts[s->pc].warps++, x->counts[s->pc].threads += (unsigned)__builtin_popcount(mask);
+      if (x->counts && in->flow != EMU_CONVERGE && real) x->counts[s->pc].warps++, x->counts[s->pc].threads += (unsigned)__builtin_popcount(mask);
       if (mask) watch(x, in, mask);
     }
     if (!mask) {
