@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "arith_golden.h"
-#include "arith_oracle.h"
+#include "arith_oracle_float.h"
 #include "emulator/arith_rows.h"
 
 static uint64_t state = 0x452821E638D01377u;
@@ -30,11 +30,6 @@ static void convert_words(emu_type to, emu_type from, uint32_t mode, uint32_t *d
   fn(d, (const void *const[4]){a, b, NULL, NULL}, mode);
 }
 
-static double small_value(uint64_t bits, small_format f) {
-  parts p = split_bits(bits, f);
-  double v = p.cls == 2 ? NAN : p.cls ? INFINITY : ldexp((double)p.m, p.e);
-  return p.negative ? -v : v;
-}
 static const small_format f16 = {5, 10}, bf16 = {8, 7}, f32 = {8, 23};
 
 START_TEST(halves_to_floats) {
@@ -57,16 +52,6 @@ START_TEST(halves_to_floats) {
 }
 END_TEST
 
-// f32 (f64) to a narrower float: the exact value through the fixed-point oracle.
-static uint64_t narrow_oracle(uint64_t bits, small_format from, small_format to, int round, uint64_t nan) {
-  parts p = split_bits(bits, from);
-  uint64_t sign = p.negative ? (uint64_t)1 << (to.exp_bits + to.frac_bits) : 0;
-  if (p.cls == 2) return nan;
-  if (p.cls == 1) return sign | (((uint64_t)1 << to.exp_bits) - 1) << to.frac_bits;
-  if (p.e < -FIX_POINT) return sign | (uint64_t)(p.m && ((round == 2 && p.negative) || (round == 3 && !p.negative)));   // far below
-  fixed v = fixed_make(p.negative, p.m, p.e < 300 ? p.e : 300);              // above every narrow format alike
-  return fixed_round(&v, to, round);
-}
 static uint32_t source32(void) {
   uint64_t r = rnd64();
   uint32_t b = (uint32_t)(r >> 32);
@@ -136,36 +121,6 @@ START_TEST(double_conversions) {
 }
 END_TEST
 
-// --- fp8 and smaller: the nearest code found by looking at all of them ----------------------------------------------------------------
-typedef struct tiny { emu_type pair; unsigned bits; small_format f; int specials; uint32_t nan; } tiny;   // specials: 2 IEEE, 1 NaN only
-static const tiny tinies[] = {{EMU_E4M3X2, 8, {4, 3}, 1, 0x7F}, {EMU_E5M2X2, 8, {5, 2}, 2, 0x7F}, {EMU_E2M1X2, 4, {2, 1}, 0, 7},
-                              {EMU_E2M3X2, 6, {2, 3}, 0, 0x1F}, {EMU_E3M2X2, 6, {3, 2}, 0, 0x1F}};
-static double tiny_value(const tiny *t, uint32_t code) {
-  int fields = t->f.exp_bits + t->f.frac_bits;
-  uint32_t magnitude = code & ((1u << fields) - 1);
-  if (t->specials == 1 && magnitude == 0x7F) return NAN;
-  if (t->specials == 2 && magnitude > 0x7C) return NAN;
-  if (t->specials == 2 && magnitude == 0x7C) return code >> fields ? -INFINITY : INFINITY;
-  int field = (int)(magnitude >> t->f.frac_bits), frac = (int)(magnitude & ((1u << t->f.frac_bits) - 1)), bias = (1 << (t->f.exp_bits - 1)) - 1;
-  double v = field ? ldexp(frac + (1 << t->f.frac_bits), field - bias - t->f.frac_bits) : ldexp(frac, 1 - bias - t->f.frac_bits);
-  return code >> fields ? -v : v;
-}
-static uint32_t tiny_nearest(const tiny *t, double v) {   // .rn.satfinite
-  int fields = t->f.exp_bits + t->f.frac_bits;
-  if (isnan(v)) return t->nan;
-  uint32_t best = 0;
-  double distance = INFINITY, target = fmin(fabs(v), 1e9);   // differences stay exact
-  for (uint32_t code = 0; code < 1u << fields; code++) {
-    double c = tiny_value(t, code);
-    if (isnan(c) || isinf(c)) continue;
-    double d = fabs(c - target);
-    if (d < distance || (d == distance && !(code & 1))) {
-      distance = d;
-      best = code;
-    }
-  }
-  return best | (signbit(v) ? 1u << fields : 0);
-}
 START_TEST(tiny_formats) {
   for (size_t k = 0; k < COUNT(tinies); k++) {
     const tiny *t = &tinies[k];
@@ -356,8 +311,6 @@ typedef uint32_t mufu_fn(uint32_t, uint32_t);
 static const struct { const char *name; mufu_fn *fn; emu_op op; } mufus[] = {
     {"rcp", emu_mufu_rcp, EMU_OP_RCP}, {"sqrt", emu_mufu_sqrt, EMU_OP_SQRT}, {"rsqrt", emu_mufu_rsqrt, EMU_OP_RSQRT},
     {"sin", emu_mufu_sin, EMU_OP_SIN}, {"cos", emu_mufu_cos, EMU_OP_COS}, {"lg2", emu_mufu_lg2, EMU_OP_LG2}, {"ex2", emu_mufu_ex2, EMU_OP_EX2}};
-static uint32_t flush(uint32_t b) { return (b & 0x7F800000) ? b : b & 0x80000000; }
-
 START_TEST(mufu_golden) {
   golden g = golden_open("mufu_approx_f32_golden.safetensors");
   if (!g.bytes) return;

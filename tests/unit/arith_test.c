@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "arith_oracle.h"
+#include "arith_oracle_float.h"
 #include "emulator/arith_rows.h"
 
 static uint64_t state;
@@ -46,13 +46,6 @@ static uint64_t value64(void) {
   if ((r & 3) == 0) return edges[(r >> 8) % COUNT(edges)] | (r >> 2 & 1) << 63;
   if ((r & 3) == 1) return (w & 0x803FFFFFFFFFFFFF) | 0x3FC0000000000000;
   return w;
-}
-
-static bool nan32(uint32_t b) { return (b & 0x7FFFFFFF) > 0x7F800000; }
-static uint32_t flush(uint32_t b) { return (b & 0x7F800000) == 0 ? b & 0x80000000 : b; }
-static uint32_t saturate(uint32_t b) {
-  float f = as_f32(b);
-  return f > 1 ? 0x3F800000 : f > 0 ? b : 0;
 }
 
 typedef float host32(float, float, float, int);
@@ -154,27 +147,6 @@ START_TEST(f64_operations) {
 END_TEST
 
 // --- halves ---------------------------------------------------------------------------------------------------------------------------
-static const small_format fmt_f16 = {5, 10}, fmt_bf16 = {8, 7};
-static uint32_t half_oracle(emu_op op, bool bf, uint32_t mode, uint32_t a, uint32_t b, uint32_t c) {
-  small_format f = bf ? fmt_bf16 : fmt_f16;
-  uint32_t exponent = bf ? 0x7F80 : 0x7C00, one = bf ? 0x3F80 : 0x3C00;
-  if (mode & EMU_FTZ) {
-    if (!(a & exponent)) a &= 0x8000;
-    if (!(b & exponent)) b &= 0x8000;
-    if (!(c & exponent)) c &= 0x8000;
-  }
-  uint32_t r;
-  if (op == EMU_OP_FMA) r = (uint32_t)oracle_fma(a, b, c, f, 0, 0x7FFF);
-  else if (op == EMU_OP_MUL) r = (uint32_t)oracle_fma(a, b, (a ^ b) & 0x8000, f, 0, 0x7FFF);
-  else if (op == EMU_OP_ADD) r = (uint32_t)oracle_fma(a, one, b, f, 0, 0x7FFF);
-  else r = (uint32_t)oracle_fma(b, one | 0x8000, a, f, 0, 0x7FFF);
-  bool nan = (r & 0x7FFF) > exponent;
-  if ((mode & EMU_FTZ) && !(r & exponent)) r &= 0x8000;
-  if ((mode & EMU_SAT)) r = nan || (r & 0x8000) ? 0 : r > one ? one : r;
-  if ((mode & EMU_RELU) && !nan && (r & 0x8000)) r = 0;
-  return r;
-}
-
 START_TEST(half_operations) {
   seed();
   static const emu_op ops[] = {EMU_OP_ADD, EMU_OP_SUB, EMU_OP_MUL, EMU_OP_FMA};
@@ -226,21 +198,6 @@ START_TEST(half_edge_products) {   // all pairs (and a sample of triples) of edg
 END_TEST
 
 // --- minimum and maximum -----------------------------------------------------------------------------------------------------------------
-static uint64_t minmax_oracle(bool max, uint64_t a, uint64_t b, small_format f, uint64_t nan, uint32_t mode) {
-  uint64_t sign = (uint64_t)1 << (f.exp_bits + f.frac_bits), mixed = (a ^ b) & sign;
-  if (mode & EMU_XORSIGN_ABS) { a &= ~sign; b &= ~sign; }
-  parts x = split_bits(a, f), y = split_bits(b, f);
-  if (x.cls == 2 && y.cls == 2) return nan;
-  if (x.cls == 2 || y.cls == 2) {
-    if (mode & EMU_NAN) return nan;
-    return (x.cls == 2 ? b : a) | (mode & EMU_XORSIGN_ABS ? mixed : 0);
-  }
-  double u = (x.negative ? -1 : 1) * (x.cls ? INFINITY : ldexp((double)x.m, x.e));
-  double v = (y.negative ? -1 : 1) * (y.cls ? INFINITY : ldexp((double)y.m, y.e));
-  bool less = u < v || (u == v && x.negative && !y.negative);
-  uint64_t r = less == max ? b : a;
-  return r | (mode & EMU_XORSIGN_ABS ? mixed : 0);
-}
 START_TEST(minimum_maximum) {
   seed();
   for (int max = 0; max < 2; max++)
@@ -277,31 +234,6 @@ START_TEST(minimum_maximum) {
 END_TEST
 
 // --- comparisons ---------------------------------------------------------------------------------------------------------------------------
-static bool compare_oracle(emu_cmp c, double x, double y) {
-  bool un = isnan(x) || isnan(y);
-  switch (c) {
-    case EMU_EQ: return !un && x == y;
-    case EMU_NE: return !un && x != y;
-    case EMU_LT: return !un && x < y;
-    case EMU_LE: return !un && x <= y;
-    case EMU_GT: return !un && x > y;
-    case EMU_GE: return !un && x >= y;
-    case EMU_EQU: return un || x == y;
-    case EMU_NEU: return un || x != y;
-    case EMU_LTU: return un || x < y;
-    case EMU_LEU: return un || x <= y;
-    case EMU_GTU: return un || x > y;
-    case EMU_GEU: return un || x >= y;
-    case EMU_NUM: return !un;
-    default: return un;
-  }
-}
-static double half_value(uint32_t h, bool bf) {
-  if (bf) return as_f32(h << 16);
-  parts p = split_bits(h & 0xFFFF, fmt_f16);
-  double v = p.cls == 2 ? NAN : p.cls ? INFINITY : ldexp((double)p.m, p.e);
-  return p.negative ? -v : v;
-}
 START_TEST(comparisons) {
   seed();
   for (int c = 0; c < EMU_CMP_COUNT; c++) {
