@@ -42,7 +42,8 @@ ir_cell ir_eval_real(ir_domain d, ir_dtype t, double v);
 typedef struct ir_eval_buffer {
   void *data;
   size_t bytes;
-  bool wide;   // plain float elements are ir_cell instead. Needed in modp; keeps ideal from rounding at stores
+  bool wide;   // float elements are ir_cell instead (of encoded parameters: their values, row-major). Needed for what is written in
+               // modp; keeps ideal from rounding at stores
 } ir_eval_buffer;
 
 typedef struct ir_eval_options {

@@ -177,7 +177,7 @@ static ts_status open_buffer(eval_kernel *e, size_t i, const ir_eval_buffer *b) 
     zero |= m->shape[d] == 0;
   }
   int64_t bytes, elements = zero ? 0 : last + 1;
-  if (eval_encoded(t)) {
+  if (eval_encoded(t) && !m->wide) {
     if (t->rank > IR_MAX_RANK) return eval_bad(e, "parameter '%s' has too many dimensions", name);
     TS_TRY(ir_encoding_bind(t->encoding, t->rank, m->shape, e->k->loc, e->m->diags, &m->bound));
     bytes = m->bound.bytes;

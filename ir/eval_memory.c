@@ -87,6 +87,11 @@ static ir_cell poison(eval_kernel *e, ir_dtype t) {
 static ts_status read_cells(eval_kernel *e, eval_memory *m, size_t n, const int64_t *off, ir_cell *out) {
   ir_dtype t = m->type->dtype;
   if (m->cells) return read_panel(e, m, n, off, out);
+  if (m->wide) {
+    for (size_t i = 0; i < n; i++)
+      if (off[i] >= 0) memcpy(&out[i], m->bytes + off[i] * (int64_t)sizeof(ir_cell), sizeof(ir_cell));
+    return TS_OK;
+  }
   if (eval_encoded(m->type)) {
     for (size_t i = 0; i < n; i++) {
       if (off[i] < 0) continue;
@@ -95,11 +100,6 @@ static ts_status read_cells(eval_kernel *e, eval_memory *m, size_t n, const int6
       if (e->d == IR_DOMAIN_MODP) out[i].p = ir_modp_of_real(v);
       else out[i].r = v;
     }
-    return TS_OK;
-  }
-  if (m->wide) {
-    for (size_t i = 0; i < n; i++)
-      if (off[i] >= 0) memcpy(&out[i], m->bytes + off[i] * (int64_t)sizeof(ir_cell), sizeof(ir_cell));
     return TS_OK;
   }
   unsigned bits = ir_dtype_bits(t);

@@ -79,6 +79,10 @@ static ts_status attend_update(emitter *e, const attend_axes *x, const ir_op *op
     ir_value *past = lengths(e, x, (plan_buffer){.kind = PLAN_LENGTH, .name = state->name, .dtype = IR_i32, .rank = 1, .shape = bound, .state = state}, "length");
     if (causal) {
       keep = ir_apply_op(&e->b, IR_SCALAR_le, t, ir_apply_op(&e->b, IR_SCALAR_add, past, s, NULL), NULL);
+      if (valid) {   // the list ends before rows of padding do; schedules read no page behind its end
+        ir_value *end = ir_apply_op(&e->b, IR_SCALAR_add, past, valid, NULL);
+        keep = ir_apply_op(&e->b, IR_SCALAR_and, keep, ir_apply_op(&e->b, IR_SCALAR_lt, t, end, NULL), NULL);
+      }
     } else {
       ir_value *end = valid ? ir_apply_op(&e->b, IR_SCALAR_add, past, valid, NULL) : past;
       keep = ir_apply_op(&e->b, IR_SCALAR_lt, t, end, NULL);
