@@ -296,6 +296,19 @@ void emu_run_ld(emu_exec *x, const emu_insn *in, uint32_t mask) {
     }                                                                                        \
   }
 
+// What a store takes from an uninitialised register is uninitialised in memory too.
+static void store_uninitialised(emu_exec *x, const emu_insn *in, const emu_mem *m, const emu_access *a, uint32_t mask) {
+  for (unsigned k = 0; k < m->count; k++) {
+    if (in->x[k] & EMU_CONST) continue;
+    uint32_t missing = mask & ~x->frame->init[in->x[k] / 128];
+    EACH_LANE(missing) {
+      uint8_t *v = emu_valid_of(x, a, i);
+      if (v) memset(v + k * m->bytes, EMU_BYTE_UNINIT, m->bytes);
+      else emu_fault_report(x, in, EMU_FAULT_UNINITIALISED_REGISTER, i, a->address[i], m->bytes, NULL, "an uninitialised register is stored at 0x%llx", (unsigned long long)a->address[i]);
+    }
+  }
+}
+
 void emu_run_st(emu_exec *x, const emu_insn *in, uint32_t mask) {
   const emu_mem *m = in->u.extra;
   emu_access a;
@@ -307,6 +320,7 @@ void emu_run_st(emu_exec *x, const emu_insn *in, uint32_t mask) {
     case 4: STORE(uint32_t, uint32_t); break;
     default: STORE(uint64_t, uint64_t); break;
   }
+  if (in->flags & EMU_F_TRACKED && x->check_init && x->frame->init) store_uninitialised(x, in, m, &a, mask);
 }
 
 // --- atomics ---------------------------------------------------------------------------------------------------------------------

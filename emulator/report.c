@@ -1,4 +1,5 @@
 // What a launch found: places, addresses in words, and the list of reports (one per operation and fault, with a count).
+#include "emulator/decode.h"
 #include "emulator/machine.h"
 
 #include <stdio.h>
@@ -102,30 +103,36 @@ void emu_fault_report(emu_exec *x, const emu_insn *in, emu_fault fault, unsigned
   pthread_mutex_unlock(&l->context->lock);
 }
 
-// Registers that may be uninitialised: moves pass that on, every other use is reported; results become initialised.
+// Registers that may be uninitialised. Compilers compute with undefined values whose results they drop, so arithmetic only
+// passes the fact on, a select takes it from the side it selects, and a store to it from its value; every other use (an
+// address, a comparison, another lane) is reported.
 void emu_check_registers(emu_exec *x, const emu_insn *in, uint32_t mask) {
-  uint32_t *init = x->frame->init, known = mask;
-  bool check = x->check_init;
-  uint32_t missing_slot = EMU_NONE;
-  for (int i = 0; i < 4; i++) {
-    if (in->s[i] == EMU_NONE || in->s[i] & EMU_CONST) continue;
-    if (mask & ~init[in->s[i] / 128] && missing_slot == EMU_NONE) missing_slot = in->s[i];
-    known &= init[in->s[i] / 128];
+  uint32_t *init = x->frame->init, known = mask, missing_slot = EMU_NONE;
+  bool passes = in->flags & EMU_F_PROPAGATE, store = in->run == emu_run_st;
+  if (in->run == emu_run_select) {
+    uint32_t chosen = emu_pred(x, in->ps, in->ps_not);
+    for (int i = 0; i < 2; i++)
+      if (!(in->s[i] & EMU_CONST)) known &= ~((i ? ~chosen : chosen) & ~init[in->s[i] / 128]);
+  } else {
+    for (int i = 0; i < 4; i++) {
+      if (in->s[i] == EMU_NONE || in->s[i] & EMU_CONST) continue;
+      if (mask & ~init[in->s[i] / 128] && missing_slot == EMU_NONE) missing_slot = in->s[i];
+      known &= init[in->s[i] / 128];
+    }
+    for (unsigned i = in->xd; !store && i < (unsigned)in->xd + in->xs; i++) {
+      if (in->x[i] & EMU_CONST) continue;
+      if (mask & ~init[in->x[i] / 128] && missing_slot == EMU_NONE) missing_slot = in->x[i];
+      known &= init[in->x[i] / 128];
+    }
   }
-  for (unsigned i = in->xd; i < (unsigned)in->xd + in->xs; i++) {
-    if (in->x[i] & EMU_CONST) continue;
-    if (mask & ~init[in->x[i] / 128] && missing_slot == EMU_NONE) missing_slot = in->x[i];
-    known &= init[in->x[i] / 128];
-  }
-  bool moves = in->flags & EMU_F_PROPAGATE;
-  if (!moves && check && known != mask) {
+  if (!passes && x->check_init && known != mask) {
     const emu_function *fn = x->frame->fn;
     const char *name = "?";
     for (size_t r = 0; r < fn->ptx->regs.count; r++)
       if (fn->ptx->regs.data[r].bits != 1 && fn->slot_of[r] == missing_slot) name = fn->ptx->regs.data[r].name;
     emu_fault_report(x, in, EMU_FAULT_UNINITIALISED_REGISTER, (unsigned)__builtin_ctz(mask & ~known), 0, 0, NULL, "register %s is used before anything is written to it", name);
   }
-  uint32_t now = moves ? known : mask;
+  uint32_t now = passes ? known : mask;
   if (in->d != EMU_NONE) init[in->d / 128] = (init[in->d / 128] & ~mask) | now;
   for (unsigned i = 0; i < in->xd; i++) init[in->x[i] / 128] = (init[in->x[i] / 128] & ~mask) | now;
 }

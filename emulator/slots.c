@@ -157,6 +157,10 @@ static void visit_taint(void *user, uint32_t *slot, bool is_def) {
 
 static void find_tracked(slots *s) {
   bool any = false;
+  for (uint32_t i = s->f->begin; i < s->f->end; i++) {
+    emu_insn *in = &s->p->code.data[i];
+    if (in->run == emu_run_row || in->run == emu_run_widen || in->run == emu_run_narrow) in->flags |= EMU_F_PROPAGATE;
+  }
   for (uint32_t r = 0; r < s->count; r++)
     if (has(s->in, r)) s->tracked[r] = any = true;
   for (bool changed = any; changed;) {

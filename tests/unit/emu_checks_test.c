@@ -86,6 +86,30 @@ START_TEST(twin_is_silent) {
 }
 END_TEST
 
+// A register that only half of the lanes wrote: silent while its value is only computed with and dropped.
+START_TEST(uninitialised_registers) {
+  for (int bad = 0; bad < 2; bad++) {
+    rig r;
+    ts_text t = {0};
+    ts_text_puts(&t, ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 p) {\n.reg .pred %p<4>;\n.reg .b32 %r<8>;\n.reg .b64 %rd<4>;\n"
+                 "ld.param.u64 %rd1, [p];\nmov.u32 %r1, %tid.x;\nsetp.lt.u32 %p1, %r1, 16;\n@%p1 mov.u32 %r2, 5;\nadd.u32 %r3, %r2, 1;\n"
+                 "mul.wide.u32 %rd2, %r1, 4;\nadd.s64 %rd3, %rd1, %rd2;\nselp.u32 %r4, %r3, 7, %p1;\n");
+    ts_text_puts(&t, bad ? "setp.eq.u32 %p2, %r3, 6;\n" : "setp.eq.u32 %p2, %r4, 6;\n");   // line 16
+    ts_text_puts(&t, "selp.u32 %r5, 1, 0, %p2;\nst.global.u32 [%rd3], %r5;\nret;\n}\n");
+    rig_open_text(&r, ts_text_str(&t), "registers.ptx", 80);
+    ts_status s = rig_launch(&r, "k", (dims){1}, (dims){32}, 0, PARAMS(rig_buffer(&r, NULL, 128)));
+    ck_assert_int_eq(s, bad ? TS_MISMATCH : TS_OK);
+    if (bad) {
+      ck_assert_int_eq(r.result.reports.data[0].fault, EMU_FAULT_UNINITIALISED_REGISTER);
+      ck_assert_uint_eq(r.result.reports.data[0].at.ptx_line, 16);
+      ck_assert_uint_eq(r.result.reports.data[0].at.lane, 16);
+    }
+    rig_close(&r);
+    ts_text_deinit(&t);
+  }
+}
+END_TEST
+
 START_TEST(use_after_free) {
   rig r;
   rig_open(&r, "bugs.ptx", 80);
@@ -137,6 +161,7 @@ int main(void) {
   int n = sizeof plants / sizeof plants[0];
   tcase_add_loop_test(t, finds_the_bug, 0, n);
   tcase_add_loop_test(t, twin_is_silent, 0, n);
+  tcase_add_test(t, uninitialised_registers);
   tcase_add_test(t, use_after_free);
   tcase_add_test(t, time_out);
   tcase_add_test(t, bounds_without_checks);
