@@ -130,17 +130,20 @@ static ir_value *drop_rows(host_schedule *s, const contract *c, ir_value *v) {
 static void quantize_chunk(host_schedule *s, const contract *c, const staged *g, ir_value *x, ir_value *row, ir_value *chunk) {
   ir_builder *b = &s->t.b;
   ir_value *largest = ir_reduce(b, ir_apply_op(b, IR_SCALAR_abs, x, NULL, NULL), "max", 1, &c->k);
-  ir_dtype f32 = IR_f32;
+  ir_dtype f32 = IR_f32, two[2] = {IR_f32, IR_f32};
   ir_fn_builder f;
   ir_fn_begin(&f, s->m, 1, &f32);
   uint32_t r = ir_fn_op(&f, IR_SCALAR_div, 0, ir_fn_real(&f, IR_f32, 127), 0);
   ir_value *scale = ir_apply(b, ir_fn_end(&f, 1, &r), 1, &largest);
-  ir_dtype two[2] = {IR_f32, IR_f32};
+  ir_fn_begin(&f, s->m, 1, &f32);   // a chunk of zeros divides by 1
+  uint32_t some = ir_fn_op(&f, IR_SCALAR_gt, 0, ir_fn_real(&f, IR_f32, 0), 0);
+  r = ir_fn_op(&f, IR_SCALAR_select, some, 0, ir_fn_real(&f, IR_f32, 1));
+  ir_value *divisor = ir_apply(b, ir_fn_end(&f, 1, &r), 1, &scale);
+  // Adding 1.5 * 2^23 rounds to nearest even and leaves the integer in the low bits.
   ir_fn_begin(&f, s->m, 2, two);
-  uint32_t some = ir_fn_op(&f, IR_SCALAR_gt, 1, ir_fn_real(&f, IR_f32, 0), 0);
-  uint32_t code = ir_fn_op(&f, IR_SCALAR_select, some, ir_fn_op(&f, IR_SCALAR_round, ir_fn_op(&f, IR_SCALAR_div, 0, 1, 0), 0, 0), ir_fn_real(&f, IR_f32, 0));
-  r = ir_fn_cast(&f, IR_i32, code);
-  ir_value *q = ir_apply(b, ir_fn_end(&f, 1, &r), 2, (ir_value *[]){x, scale});
+  uint32_t shifted = ir_fn_op(&f, IR_SCALAR_add, ir_fn_op(&f, IR_SCALAR_div, 0, 1, 0), ir_fn_real(&f, IR_f32, 12582912), 0);
+  r = ir_fn_op(&f, IR_SCALAR_sub, ir_fn_bits(&f, IR_i32, shifted), ir_fn_int(&f, IR_i32, 0x4B400000), 0);
+  ir_value *q = ir_apply(b, ir_fn_end(&f, 1, &r), 2, (ir_value *[]){x, divisor});
   ir_store(b, g->x, (ir_value *[]){row, pass_mul_const(b, chunk, HOST_CHUNK)}, (ts_sym[]){s->m->none, c->k}, ir_cast(b, q, IR_i8), NULL);
   put_scalar(s, g->scale, row, chunk, scale);
   if (!g->sum) return;
@@ -473,7 +476,7 @@ static ir_value *product_rows_integer(host_schedule *s, const contract *c, const
   return acc;
 }
 
-static ts_status prefill_part(host_schedule *s, const contract *c, ir_value *panel, ir_value *lo, ir_value *hi) {
+static ts_status prefill_part(host_schedule *s, const contract *c, ir_value *first_panel, ir_value *last_panel, ir_value *lo, ir_value *hi) {
   ir_builder *b = &s->t.b;
   int64_t rows = s->target->registers >= 32 ? (c->integer ? 4 : 6) : 2;
   staged g = stage_alloc(s, c, ROW_BLOCK);
@@ -481,10 +484,10 @@ static ts_status prefill_part(host_schedule *s, const contract *c, ir_value *pan
   TS_TRY(stage_row(s, c, &g, stage.index, ir_apply_op(b, IR_SCALAR_sub, stage.index, lo, NULL)));
   host_loop_close(s, &stage, 0, NULL);
   ir_value *buffers[MAX_DOTS];
-  for (unsigned i = 0; i < c->product_count && !c->integer; i++) {
-    buffers[i] = host_alloc(s, IR_f32, 2, (int64_t[]){c->chunks * HOST_CHUNK, c->P});
-    decode_panel(s, c, c->products[i].weight, panel, buffers[i]);
-  }
+  for (unsigned i = 0; i < c->product_count && !c->integer; i++) buffers[i] = host_alloc(s, IR_f32, 2, (int64_t[]){c->chunks * HOST_CHUNK, c->P});
+  host_loop each = host_loop_open(s, first_panel, last_panel, 1, 0, NULL);
+  ir_value *panel = each.index;
+  for (unsigned i = 0; i < c->product_count && !c->integer; i++) decode_panel(s, c, c->products[i].weight, panel, buffers[i]);
   // The last tile moves back so that it is whole: rows that two tiles share are computed twice, with the same result.
   ir_value *last = pass_add(b, hi, pass_int(b, -rows));
   host_loop l = host_loop_open(s, lo, hi, rows, 0, NULL);
@@ -499,6 +502,7 @@ static ts_status prefill_part(host_schedule *s, const contract *c, ir_value *pan
                                      host_tile(s, IR_f32, 1, &c->m, &rows, NULL));
   TS_TRY(finish(s, c, row, rows, panel, accs));
   host_loop_close(s, &l, 0, NULL);
+  host_loop_close(s, &each, 0, NULL);
   return TS_OK;
 }
 
@@ -514,19 +518,17 @@ static ts_status emit_part(host_schedule *s, const part_range *r, ir_value *x, b
   const ir_type *i64 = ir_scalar_type(s->m, IR_i64);
   ir_op *y = ir_build(b, IR_OP_pid, 0, NULL, 1, &i64);
   ir_set_int(b, y, "axis", 1);
-  if (!prefill) {
-    ir_value *first = pass_mul_const(b, block, r->panels_per_block);
-    ir_value *end = pass_add(b, first, pass_int(b, r->panels_per_block));
-    if (r->c.panels % r->panels_per_block) end = ir_apply_op(b, IR_SCALAR_min, end, pass_int(b, r->c.panels), NULL);
-    return decode_part(s, &r->c, first, end, y->results[0]);
-  }
+  ir_value *first = pass_mul_const(b, block, r->panels_per_block);
+  ir_value *end = pass_add(b, first, pass_int(b, r->panels_per_block));
+  if (r->c.panels % r->panels_per_block) end = ir_apply_op(b, IR_SCALAR_min, end, pass_int(b, r->c.panels), NULL);
+  if (!prefill) return decode_part(s, &r->c, first, end, y->results[0]);
   // Block y of B covers rows floor(y m / B) .. floor((y + 1) m / B).
   const ir_size *M = axis_size(&r->c, r->c.m), *B = ir_size_ceildiv(s->m->sizes, M, ir_size_const(s->m->sizes, ROW_BLOCK));
   ir_value *m = ir_size_value(b, M), *count = ir_size_value(b, B);
   ir_value *lo = ir_apply_op(b, IR_SCALAR_div, ir_apply_op(b, IR_SCALAR_mul, y->results[0], m, NULL), count, NULL);
   ir_value *next = pass_add(b, y->results[0], pass_int(b, 1));
   ir_value *hi = ir_apply_op(b, IR_SCALAR_div, ir_apply_op(b, IR_SCALAR_mul, next, m, NULL), count, NULL);
-  return prefill_part(s, &r->c, block, lo, hi);
+  return prefill_part(s, &r->c, first, end, lo, hi);
 }
 
 // Parts p.. of the kernel: `if x < end of p then p else the rest`.
@@ -555,7 +557,8 @@ static ts_status build_variant(host_schedule *s, bool prefill) {
     panels += ranges[p].c.panels;
   }
   for (size_t p = 0; p < count; p++) {
-    int64_t per = prefill ? 1 : panels / 48;   // about 48 blocks keep two to eight threads busy and amortise staging
+    // Panels of one block share the staged rows; about 48 (decode) or 6 (prefill, for every 128 rows) blocks keep threads busy.
+    int64_t per = prefill ? (panels + 5) / 6 : panels / 48;
     ranges[p].panels_per_block = per < 1 ? 1 : per > 16 ? 16 : per;
     ranges[p].first = blocks;
     ranges[p].blocks = (ranges[p].c.panels + ranges[p].panels_per_block - 1) / ranges[p].panels_per_block;
