@@ -189,30 +189,6 @@ static int quad_axis(const dot *d) {
   return -1;
 }
 
-// Four bytes cut out of a vector that was just loaded: loaded once more on their own, so that they can be broadcast from memory.
-// Nothing was stored in between, as the new load stands beside the old one.
-static LLVMValueRef reload(cgh_emit *e, LLVMValueRef v) {
-  LLVMValueRef from = LLVMIsAShuffleVectorInst(v) ? LLVMGetOperand(v, 0) : NULL;
-  if (!from || !LLVMIsALoadInst(from)) return v;
-  int first = LLVMGetMaskValue(v, 0);
-  for (unsigned i = 0; i < 4; i++)
-    if (LLVMGetMaskValue(v, i) != first + (int)i) return v;
-  LLVMBuilderRef b = LLVMCreateBuilderInContext(e->ctx);
-  LLVMPositionBuilderBefore(b, from);
-  LLVMSetCurrentDebugLocation2(b, LLVMGetCurrentDebugLocation2(e->b));
-  LLVMValueRef offset = LLVMConstInt(e->i64, (uint64_t)first, false);
-  LLVMValueRef r = LLVMBuildLoad2(b, e->i32, LLVMBuildInBoundsGEP2(b, e->i8, LLVMGetOperand(from, 0), &offset, 1, ""), "");
-  LLVMSetAlignment(r, 1);
-  static const char *const kinds[] = {"invariant.load", "alias.scope", "noalias"};
-  for (int i = 0; i < 3; i++) {
-    unsigned kind = LLVMGetMDKindIDInContext(e->ctx, kinds[i], (unsigned)strlen(kinds[i]));
-    LLVMValueRef node = LLVMGetMetadata(from, kind);
-    if (node) LLVMSetMetadata(r, kind, node);
-  }
-  LLVMDisposeBuilder(b);
-  return r;
-}
-
 // Four bytes of each lane as one i32: a vector, or a scalar where the tile doesn't vary over the lanes.
 static LLVMValueRef quad(cgh_emit *e, const dot *d, const cgh_tile *t, int64_t o, const int64_t *extra, ts_sym r) {
   cgh_shape s = d->result;
@@ -223,7 +199,7 @@ static LLVMValueRef quad(cgh_emit *e, const dot *d, const cgh_tile *t, int64_t o
   s.vec *= 4;
   LLVMValueRef v = cgh_view(e, t, &s, o, extra);
   if (varies) return LLVMBuildBitCast(e->b, v, LLVMVectorType(e->i32, (unsigned)d->result.vec), "");
-  return LLVMBuildBitCast(e->b, reload(e, v), e->i32, "");
+  return LLVMBuildBitCast(e->b, v, e->i32, "");
 }
 
 // Products of the 16-bit halves of each i32, added by pairs.

@@ -227,10 +227,10 @@ static LLVMValueRef load_vector(cgh_emit *e, access *a, int64_t outer, LLVMValue
   return v;
 }
 
-// Four bytes that are read one by one as scalars: one load, so that an integer dot finds them packed again.
+// Runs of bytes that are read one by one as scalars: one load for four, so that an integer dot finds them packed again.
 static bool packed_bytes(const access *a) {
   const cgh_shape *s = &a->shape;
-  if (s->vec || a->mask || a->align != 1 || !s->rank || s->extent[s->rank - 1] != 4) return false;
+  if (s->vec || a->mask || a->align != 1 || !s->rank || s->extent[s->rank - 1] % 4) return false;
   int64_t stride = 0, one;
   for (unsigned d = 0; d < a->rank; d++) {
     if (a->dim[d].tile && cgh_axis(&a->dim[d].tile->shape, s->axis[s->rank - 1]) >= 0) return false;

@@ -28,7 +28,8 @@ static void *poisoned(size_t bytes) {
 }
 
 static void compile(hk *h, const cgh_isa *isa, hk_image *image) {
-  ts_status s = hk_compile(h, isa, NULL, image);
+  ts_status s = ir_verify_kernel(h->module, h->kernel);
+  if (s == TS_OK) s = hk_compile(h, isa, NULL, image);
   ts_text text = {0};
   if (s != TS_OK) ts_diags_print(&h->diags, &text, false);
   ck_assert_msg(s == TS_OK, "%s: %s", isa->name, ts_text_z(&text));
@@ -184,7 +185,7 @@ END_TEST
 START_TEST(test_dot_int8) {
   enum { M = 3, KK = 8, N = 32 };
   ir_dtype ta = _i & 1 ? IR_i8 : IR_u8, tb = _i & 2 ? IR_i8 : IR_u8;
-  bool split = _i & 4;   // bytes of a: read one by one, or as vectors that are split into quads
+  bool split = _i & 4;   // bytes of a: loaded as quads, or as runs that are split into quads
   const cgh_isa *isa = isas[_i / 8];
   seed();
   hk h;
@@ -202,8 +203,8 @@ START_TEST(test_dot_int8) {
   ir_value *k = loop->regions[0]->params[0];
   ir_value *x;
   if (split) {
-    x = hk_load(&h, flat, (ir_value *[]){NULL, hk_op(&h, IR_SCALAR_mul, k, hk_int(&h, 4))}, "m q", NULL, hk_tile(&h, ta, "m:3 q:8*"));
-    x = hk_relabel(&h, "split", x, "q", "kk r", 0, 0, 1, hk_tile(&h, ta, "m:3 kk:2 r:4*"));
+    x = hk_load(&h, flat, (ir_value *[]){NULL, hk_op(&h, IR_SCALAR_mul, k, hk_int(&h, 4))}, "m q", NULL, hk_tile(&h, ta, "m:3 q:8"));
+    x = hk_relabel(&h, "split", x, "q", "kk r", 0, 0, 1, hk_tile(&h, ta, "m:3 kk:2 r:4"));
   } else {
     x = hk_load(&h, a, (ir_value *[]){NULL, k, NULL}, "m kk r", NULL, hk_tile(&h, ta, "m:3 kk:2 r:4"));
   }
@@ -371,7 +372,7 @@ START_TEST(test_gather) {
   ir_value *table = hk_param_c(&h, "table", IR_PARAM_IN, IR_f32, 2, (int64_t[]){V, D}), *ids = hk_param_c(&h, "ids", IR_PARAM_IN, IR_i32, 1, (int64_t[]){R});
   ir_value *perm = hk_param_c(&h, "perm", IR_PARAM_IN, IR_i32, 1, (int64_t[]){D}), *rows = hk_param_c(&h, "rows", IR_PARAM_OUT, IR_f32, 2, (int64_t[]){R, D});
   ir_value *mixed = hk_param_c(&h, "mixed", IR_PARAM_OUT, IR_f32, 2, (int64_t[]){R, D}), *back = hk_param_c(&h, "back", IR_PARAM_OUT, IR_f32, 2, (int64_t[]){R, D});
-  ir_value *sums = hk_param_c(&h, "sums", IR_PARAM_INOUT, IR_f32, 1, (int64_t[]){D}), *turned = hk_param_c(&h, "turned", IR_PARAM_OUT, IR_f32, 2, (int64_t[]){D, R});
+  ir_value *sums = hk_param_c(&h, "sums", IR_PARAM_INOUT, IR_f32, 2, (int64_t[]){1, D}), *turned = hk_param_c(&h, "turned", IR_PARAM_OUT, IR_f32, 2, (int64_t[]){D, R});
   ir_value *id = hk_load(&h, ids, NULL, "r", NULL, hk_tile(&h, IR_i32, "r:6")), *there = hk_op(&h, IR_SCALAR_ge, id, ir_const_int(&h.b, IR_i32, 0));
   ir_value *p = hk_load(&h, perm, NULL, "d", NULL, hk_tile(&h, IR_i32, "d:32*"));
   const ir_type *t = hk_tile(&h, IR_f32, "r:6 d:32*");
@@ -381,9 +382,9 @@ START_TEST(test_gather) {
   hk_store(&h, mixed, NULL, "r d", g, NULL);
   ir_value *low = hk_op(&h, IR_SCALAR_lt, p, ir_const_int(&h.b, IR_i32, 20));
   hk_store(&h, back, (ir_value *[]){NULL, p}, "r _", g, low);
-  ir_op *atomic = ir_build(&h.b, IR_OP_atomic, 3, (ir_value *[]){sums, hk_int(&h, 0), x}, 0, NULL);
+  ir_op *atomic = ir_build(&h.b, IR_OP_atomic, 4, (ir_value *[]){sums, hk_op(&h, IR_SCALAR_sub, id, id), hk_int(&h, 0), x}, 0, NULL);
   ir_set_sym(&h.b, atomic, "op", hk_name(&h, "add"));
-  ir_set_axes(&h.b, atomic, "at", 1, (ts_sym[]){hk_name(&h, "d")});
+  ir_set_axes(&h.b, atomic, "at", 2, (ts_sym[]){h.module->none, hk_name(&h, "d")});
   hk_store(&h, turned, NULL, "d r", x, NULL);
   hk_image image;
   compile(&h, isas[_i], &image);
