@@ -170,7 +170,7 @@ ts_status emit_attend(lowering *L, uint32_t g) {
   ir_dtype f32s[2] = {IR_f32, IR_f32};
   ir_fn_builder f;   // o / l, and 0 for a row without keys
   ir_fn_begin(&f, m, 2, f32s);
-  uint32_t zero = ir_fn_real(&f, IR_f32, 0), some = ir_fn_op(&f, IR_SCALAR_gt, 1, zero, 0);
+  uint32_t zero = ir_fn_real(&f, IR_f32, 0), some = ir_fn_op(&f, IR_SCALAR_ne, 1, zero, 0);
   uint32_t r = ir_fn_op(&f, IR_SCALAR_select, some, ir_fn_op(&f, IR_SCALAR_div, 0, 1, 0), zero);
   ir_value *y = ir_apply(&e.b, ir_fn_end(&f, 1, &r), 2, (ir_value *[]){in[2], in[1]});
   ir_value *out = op->results[0];

@@ -146,6 +146,15 @@ static ir_eval_buffer buffer_of(run *r, uint32_t i) {
   return (ir_eval_buffer){r->data[i], r->bytes[i], ir_is_float(b->dtype) && b->kind != PLAN_TABLE};
 }
 
+static bool plant_fault(const ir_region *r) {
+  for (const ir_op *op = r->first; op; op = op->next) {
+    if (op->code == IR_OP_const && op->attrs[0].kind == IR_ATTR_REAL) return op->attrs[0].real += 1, true;
+    for (uint32_t i = 0; i < op->region_count; i++)
+      if (plant_fault(op->regions[i])) return true;
+  }
+  return false;
+}
+
 static ts_status run_scheduled(run *r, const plan_call *c, const ir_eval_options *o) {
   plan_world *w = r->w;
   pass_log log = {.arena = w->m->arena};
@@ -157,6 +166,7 @@ static ts_status run_scheduled(run *r, const plan_call *c, const ir_eval_options
     int64_t holds = 1;
     if (k->guard && ir_size_eval(k->guard, o->symbols, o->symbol_count, &holds) != TS_OK) return TS_INTERNAL;
     if (holds < 1) continue;
+    if (w->plant) plant_fault(k->kernel->body);
     size_t n = k->kernel->params.count;
     ir_eval_buffer *buf = calloc(n + 1, sizeof *buf);
     void **own = calloc(n + 1, sizeof *own);
@@ -179,6 +189,77 @@ static ts_status run_scheduled(run *r, const plan_call *c, const ir_eval_options
   return TS_INTERNAL;
 }
 
+static ts_status run_portable(run *r, const plan_call *c, const ir_eval_options *o) {
+  ir_eval_buffer *buf = calloc(c->arg_count + 1, sizeof *buf);
+  for (uint32_t i = 0; i < c->arg_count; i++) buf[i] = buffer_of(r, c->args[i]);
+  ts_status s = ir_verify_kernel(r->w->m, c->kernel);
+  if (s == TS_OK) s = ir_eval_kernel(r->w->m, c->kernel, buf, c->arg_count, o, NULL);
+  free(buf);
+  return s;
+}
+
+static void **save_args(run *r, const plan_call *c) {
+  void **copy = calloc(c->arg_count + 1, sizeof *copy);
+  for (uint32_t i = 0; i < c->arg_count; i++) {
+    copy[i] = malloc(r->bytes[c->args[i]] + 8);
+    memcpy(copy[i], r->data[c->args[i]], r->bytes[c->args[i]]);
+  }
+  return copy;
+}
+
+static void put_args(run *r, const plan_call *c, void **from) {
+  for (uint32_t i = 0; i < c->arg_count; i++)
+    if (!r->borrowed[c->args[i]] || r->f->buffers.data[c->args[i]].kind == PLAN_POOL) memcpy(r->data[c->args[i]], from[i], r->bytes[c->args[i]]);
+}
+
+static void free_args(const plan_call *c, void **args) {
+  for (uint32_t i = 0; i < c->arg_count; i++) free(args[i]);
+  free(args);
+}
+
+static void integer_inputs(run *r, const plan_call *c) {
+  uint64_t part = ir_modp_inverse(r->w->unscale), x = 88172645463325252u;
+  for (uint32_t i = 0; i < c->arg_count; i++) {
+    const plan_buffer *b = &r->f->buffers.data[c->args[i]];
+    if (!ir_is_float(b->dtype) || c->kernel->params.data[i].role != IR_PARAM_IN) continue;
+    bool query = b->kind != PLAN_POOL;
+    for (size_t e = 0; e < r->bytes[c->args[i]] / 8; e++) {
+      x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+      uint64_t v = ir_modp_of_int((int64_t)(x % 17) - 8);
+      ((ir_cell *)r->data[c->args[i]])[e].p = query ? ir_modp_mul(v, part) : v;
+    }
+  }
+}
+
+static ts_status run_both(run *r, const plan_call *c, const ir_eval_options *o) {
+  void **before = save_args(r, c), **portable, **scheduled;
+  bool attend = c->kernel->parts.data[0].family == IR_FAMILY_ATTEND;
+  if (attend) integer_inputs(r, c);
+  void **start = save_args(r, c);
+  ts_status s = run_portable(r, c, o);
+  portable = save_args(r, c);
+  put_args(r, c, start);
+  if (s == TS_OK) s = run_scheduled(r, c, o);
+  scheduled = save_args(r, c);
+  for (uint32_t i = 0; i < c->arg_count && s == TS_OK; i++)
+    for (size_t e = 0; e < r->bytes[c->args[i]]; e++)
+      if (((char *)portable[i])[e] != ((char *)scheduled[i])[e]) {
+        s = ts_report(r->w->m->diags, c->loc, &diag_ir_eval, "kernel '%s' and its schedule differ in buffer '%s' at byte %zu", c->kernel->name,
+                      r->f->buffers.data[c->args[i]].name, e);
+        break;
+      }
+  r->w->kernels_compared++;
+  if (attend) {
+    put_args(r, c, before);
+    if (s == TS_OK) s = run_portable(r, c, o);
+  }
+  free_args(c, before);
+  free_args(c, start);
+  free_args(c, portable);
+  free_args(c, scheduled);
+  return s;
+}
+
 static ts_status run_call(run *r, const plan_call *c) {
   plan_world *w = r->w;
   int64_t *symbols = malloc((w->m->sizes->symbols.count + 8) * sizeof *symbols);
@@ -191,14 +272,7 @@ static ts_status run_call(run *r, const plan_call *c) {
   if (width) symbols[width->index] = w->width;
   ir_eval_options o = {.domain = w->domain, .order = w->order, .symbols = symbols, .symbol_count = count};
   w->kernels_run++;
-  if (s == TS_OK && w->target) s = run_scheduled(r, c, &o);
-  else if (s == TS_OK) {
-    ir_eval_buffer *buf = calloc(c->arg_count + 1, sizeof *buf);
-    for (uint32_t i = 0; i < c->arg_count; i++) buf[i] = buffer_of(r, c->args[i]);
-    s = ir_verify_kernel(w->m, c->kernel);
-    if (s == TS_OK) s = ir_eval_kernel(w->m, c->kernel, buf, c->arg_count, &o, NULL);
-    free(buf);
-  }
+  if (s == TS_OK) s = !w->target ? run_portable(r, c, &o) : w->both ? run_both(r, c, &o) : run_scheduled(r, c, &o);
   if (s != TS_OK) {
     ts_text t = {0};
     ir_print_kernel(w->m, c->kernel, false, &t);

@@ -23,7 +23,12 @@ typedef struct plan_world {   // what lasts between calls
   int64_t *length;                  // by entry
   int32_t *pages;                   // [entries][width]: page numbers, in no order
   TS_VEC(plan_pool) pools;
-  unsigned kernels_run, variants_run;
+  // modp: run every call both ways, from the same memory, and compare all it wrote: nothing may differ. Inputs of attend kernels are
+  // replaced by small integers divided by `unscale` (the constant that multiplies the query), so that exp2 of scores is a homomorphism.
+  bool both;
+  uint64_t unscale;
+  bool plant;                       // adds 1 to the first real constant of every schedule: must be found
+  unsigned kernels_run, variants_run, kernels_compared;
 } plan_world;
 
 void plan_world_open(plan_world *w, const plan *p, ir_domain d, const pass_host_target *target, int64_t entries);

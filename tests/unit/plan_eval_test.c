@@ -150,6 +150,59 @@ START_TEST(host_schedules) {
 }
 END_TEST
 
+static bool same(const ir_eval_tensor *a, const ir_eval_tensor *b) {
+  int64_t n = 1;
+  for (unsigned d = 0; d < a->rank; d++) n *= a->shape[d];
+  return memcmp(a->data, b->data, (size_t)n * sizeof(ir_cell)) == 0;
+}
+
+// In the prime field nothing may differ: tensor IR and portable kernels over the whole model, every kernel and its schedule.
+START_TEST(exact_in_the_prime_field) {
+  const llama_shape *s = &shapes[_i];
+  for (int scheduled = 0; scheduled < 2; scheduled++) {
+    fixture f;
+    plan_world w;
+    begin(&f, s, true);
+    pass_host_target t = {ts_intern_z(&f.names, "host.avx512"), 64, 32, false};
+    plan_world_open(&w, f.plan, IR_DOMAIN_MODP, scheduled ? &t : NULL, B);
+    w.both = true;
+    w.order = seed | 1;
+    w.unscale = ir_eval_real(IR_DOMAIN_MODP, IR_f32, 1 / sqrt(s->head_dim) * M_LOG2E).p;
+    ir_eval_states *st = ir_eval_states_create(f.m, IR_DOMAIN_MODP);
+    for (int c = 0; c < CALLS; c++) {
+      int64_t seq = calls[c][0] > calls[c][1] ? calls[c][0] : calls[c][1];
+      ir_eval_tensor in = tokens(&f, s, seq, (unsigned)c), a, b;
+      const int64_t *const lengths[] = {NULL, calls[c]};
+      ir_eval_call call = {.domain = IR_DOMAIN_MODP, .states = st, .lengths = lengths};
+      if (ir_eval_function(f.m, f.m->functions.data[0], &call, &in, 1, &a) != TS_OK) broken(&f, "tensor IR");
+      if (plan_run(&w, f.plan->functions.data[0], &in, calls[c], &b) != TS_OK) broken(&f, "plan");
+      ck_assert_msg(same(&a, &b), "call %d, %s", c, scheduled ? "scheduled" : "portable");
+      free(a.data), free(b.data);
+    }
+    if (scheduled) ck_assert_uint_ge(w.kernels_compared, 3 * f.plan->functions.data[0]->calls.count);
+    ir_eval_states_destroy(st);
+    plan_world_close(&w);
+    end(&f);
+  }
+}
+END_TEST
+
+START_TEST(planted_faults_are_found) {
+  fixture f;
+  plan_world w;
+  begin(&f, &shapes[0], true);
+  pass_host_target t = {ts_intern_z(&f.names, "host.avx2"), 32, 16, false};
+  plan_world_open(&w, f.plan, IR_DOMAIN_MODP, &t, B);
+  w.both = w.plant = true;
+  w.unscale = 1;
+  ir_eval_tensor in = tokens(&f, &shapes[0], 9, 0), out;
+  ck_assert(plan_run(&w, f.plan->functions.data[0], &in, (int64_t[]){9, 4}, &out) != TS_OK);
+  ck_assert_ptr_nonnull(strstr(f.diags.list.data[f.diags.list.count - 1].text, "and its schedule differ"));
+  plan_world_close(&w);
+  end(&f);
+}
+END_TEST
+
 int main(void) {
   seed = getenv("TEST_SEED") ? strtoull(getenv("TEST_SEED"), NULL, 0) : 5;
   printf("TEST_SEED=%llu\n", (unsigned long long)seed);
@@ -159,6 +212,8 @@ int main(void) {
   tcase_add_loop_test(c, tensor_ir_is_the_plain_loops, 0, n);
   tcase_add_loop_test(c, portable_kernels, 0, n);
   tcase_add_loop_test(c, host_schedules, 0, n);
+  tcase_add_loop_test(c, exact_in_the_prime_field, 0, n);
+  tcase_add_test(c, planted_faults_are_found);
   suite_add_tcase(s, c);
   SRunner *r = srunner_create(s);
   srunner_run_all(r, CK_ENV);
