@@ -1,0 +1,3 @@
+tessera_unit_test(emu_conformance_test
+  SOURCES emu_conformance_test.c emu_conformance_float.c emu_conformance_int.c emu_conformance_cvt.c
+  LIBS tessera_emulator m TIMEOUT 600)
