@@ -76,8 +76,8 @@ static void gemv(const cgh_isa *isa, bool table, int64_t step, bool assembly) {
     void *bufs[] = {buffer((size_t)k * 4, true), buffer((size_t)(n * k / 2), false), buffer((size_t)(n * k / 16), true),
                     buffer((size_t)(n * k / 16), true), buffer((size_t)n * 4, true)};
     double t = best_time(&image, bufs, (uint32_t)(n / rows));
-    printf("%-12s q4 gemv (%s, step %d) n=%d k=%d: %.1f G weights/s (compiled in %.0f ms, %zu bytes)\n", isa->name, table ? "table" : "arithmetic",
-           (int)step, (int)n, (int)k, 1e-9 * (double)(n * k) / t, 1e3 * seconds, image.bytes);
+    printf("%-12s q4 gemv (%s, step %d) n=%d k=%d: %.1f G weights/s (compiled in %.0f ms, %zu bytes)\n", isa->name,
+           table ? "table" : "arithmetic", (int)step, (int)n, (int)k, 1e-9 * (double)(n * k) / t, 1e3 * seconds, image.bytes);
     for (int i = 0; i < 5; i++) free(bufs[i]);
   }
   hk_unmap(&image);
@@ -92,7 +92,8 @@ static void gemv_words(const cgh_isa *isa, bool assembly) {
   hk_image image;
   double seconds;
   if (compile(&h, isa, assembly, &image, &seconds) && !assembly) {
-    void *bufs[] = {buffer((size_t)k * 4, true), buffer((size_t)(n * k / 2), false), buffer((size_t)(n * k / 16), true), buffer((size_t)n * 4, true)};
+    void *bufs[] = {buffer((size_t)k * 4, true), buffer((size_t)(n * k / 2), false), buffer((size_t)(n * k / 16), true),
+                    buffer((size_t)n * 4, true)};
     double t = best_time(&image, bufs, (uint32_t)(n / rows));
     printf("%-12s q4 gemv (words) n=%d k=%d: %.1f G weights/s (compiled in %.0f ms, %zu bytes)\n", isa->name, (int)n, (int)k,
            1e-9 * (double)(n * k) / t, 1e3 * seconds, image.bytes);

@@ -144,7 +144,8 @@ void cgh_apply(cgh_emit *e, const ir_op *op) {
   const ir_fn *f = attr && attr->kind == IR_ATTR_FN ? attr->fn : NULL;
   if (!f || f->params != op->operand_count || f->results != op->result_count)
     return cgh_fail(e, &diag_host_not_finished, "apply without a function that fits its operands and results");
-  cgh_tile **x = ts_new_array(e->arena, cgh_tile *, op->operand_count), **r = ts_new_array(e->arena, cgh_tile *, op->result_count);
+  cgh_tile **x = ts_new_array(e->arena, cgh_tile *, op->operand_count),
+           **r = ts_new_array(e->arena, cgh_tile *, op->result_count);
   cgh_shape s;
   if (!cgh_shape_of(e, op->results[0]->type, &s)) return;
   for (uint32_t i = 0; i < op->operand_count; i++)

@@ -20,7 +20,8 @@ static void start_llvm(void) {
 }
 
 static ts_status llvm_error(const ir_kernel *k, ts_diags *d, const char *what, char *message) {
-  ts_status s = ts_report(d, k->loc, &diag_host_llvm, "kernel %s: %s: %s", k->name ? k->name : "?", what, message ? message : "no reason given");
+  ts_status s = ts_report(d, k->loc, &diag_host_llvm, "kernel %s: %s: %s", k->name ? k->name : "?", what,
+                          message ? message : "no reason given");
   LLVMDisposeMessage(message);
   return s;
 }
@@ -53,8 +54,8 @@ static ts_status run_passes(const ir_kernel *k, LLVMModuleRef m, LLVMTargetMachi
   return s;
 }
 
-static ts_status to_memory(const ir_kernel *k, LLVMModuleRef m, LLVMTargetMachineRef tm, LLVMCodeGenFileType type, ts_arena *a, ts_diags *d,
-                           ts_str *out) {
+static ts_status to_memory(const ir_kernel *k, LLVMModuleRef m, LLVMTargetMachineRef tm, LLVMCodeGenFileType type, ts_arena *a,
+                           ts_diags *d, ts_str *out) {
   char *message = NULL;
   LLVMMemoryBufferRef buffer;
   LLVMModuleRef copy = LLVMCloneModule(m);   // code generation changes the module
@@ -74,8 +75,8 @@ static ts_status verify(const ir_kernel *k, LLVMModuleRef m, ts_diags *d) {
   return TS_OK;
 }
 
-static ts_status compile_module(const ir_kernel *k, LLVMModuleRef m, LLVMTargetMachineRef tm, const cgh_options *o, ts_arena *a, ts_diags *d,
-                                cgh_code *out) {
+static ts_status compile_module(const ir_kernel *k, LLVMModuleRef m, LLVMTargetMachineRef tm, const cgh_options *o, ts_arena *a,
+                                ts_diags *d, cgh_code *out) {
   LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(tm);
   LLVMSetModuleDataLayout(m, layout);
   LLVMDisposeTargetData(layout);
@@ -103,7 +104,8 @@ ts_status cgh_compile(const ir_kernel *k, const cgh_isa *isa, const cgh_options 
   unsigned before = d->errors;
   LLVMModuleRef m = cgh_emit_kernel(k, isa, ctx, a, d, out);
   ts_status s = m ? compile_module(k, m, tm, o, a, d, out) : TS_UNSUPPORTED;
-  if (!m && d->errors > before && d->list.count) s = d->list.data[d->list.count - 1].kind ? d->list.data[d->list.count - 1].kind->status : s;
+  if (!m && d->errors > before && d->list.count)
+    s = d->list.data[d->list.count - 1].kind ? d->list.data[d->list.count - 1].kind->status : s;
   if (m) LLVMDisposeModule(m);
   LLVMContextDispose(ctx);
   LLVMDisposeTargetMachine(tm);

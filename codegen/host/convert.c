@@ -8,7 +8,7 @@ typedef struct narrow {
   int bias;
   unsigned bits;
   bool has_inf, has_nan;
-  unsigned top;        // code of the largest finite magnitude
+  unsigned top;   // code of the largest finite magnitude
   unsigned nan;
 } narrow;
 
@@ -21,7 +21,9 @@ static bool narrow_of(ir_dtype t, narrow *n) {
   }
 }
 
-static LLVMValueRef bits(cgh_emit *e, LLVMValueRef x, LLVMTypeRef element) { return LLVMBuildBitCast(e->b, x, cgh_like(e, x, element), ""); }
+static LLVMValueRef bits(cgh_emit *e, LLVMValueRef x, LLVMTypeRef element) {
+  return LLVMBuildBitCast(e->b, x, cgh_like(e, x, element), "");
+}
 static LLVMValueRef ints(cgh_emit *e, LLVMValueRef like, int64_t v) { return cgh_int(e, LLVMTypeOf(like), v); }
 
 // Bits of f32 below the sign are moved so that exponent and mantissa line up, then a multiplication by a power of two repairs the

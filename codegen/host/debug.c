@@ -22,8 +22,8 @@ void cgh_debug_begin(cgh_emit *e) {
   LLVMDIBuilderCreateCompileUnit(e->debug, LLVMDWARFSourceLanguageC, file, producer, sizeof producer - 1, true, "", 0, 0, "", 0,
                                  LLVMDWARFEmissionLineTablesOnly, 0, false, false, "", 0, "", 0);
   LLVMMetadataRef type = LLVMDIBuilderCreateSubroutineType(e->debug, file, NULL, 0, LLVMDIFlagZero);
-  e->scope = LLVMDIBuilderCreateFunction(e->debug, file, name, strlen(name), name, strlen(name), file, k->loc.line, type, false, true,
-                                         k->loc.line, LLVMDIFlagZero, true);
+  e->scope = LLVMDIBuilderCreateFunction(e->debug, file, name, strlen(name), name, strlen(name), file, k->loc.line, type, false,
+                                         true, k->loc.line, LLVMDIFlagZero, true);
   LLVMSetSubprogram(e->fn, e->scope);
   LLVMValueRef version = LLVMConstInt(e->i32, LLVMDebugMetadataVersion(), false);
   LLVMAddModuleFlag(e->mod, LLVMModuleFlagBehaviorWarning, "Debug Info Version", 18, LLVMValueAsMetadata(version));
@@ -34,7 +34,8 @@ void cgh_debug_begin(cgh_emit *e) {
 void cgh_debug_op(cgh_emit *e, const ir_op *op) {
   if (!e->debug || !op->loc.file) return;
   LLVMMetadataRef scope = e->scope;
-  if (op->loc.file != e->kernel->loc.file) scope = LLVMDIBuilderCreateLexicalBlockFile(e->debug, scope, file_node(e, op->loc.file), 0);
+  if (op->loc.file != e->kernel->loc.file)
+    scope = LLVMDIBuilderCreateLexicalBlockFile(e->debug, scope, file_node(e, op->loc.file), 0);
   LLVMSetCurrentDebugLocation2(e->b, LLVMDIBuilderCreateDebugLocation(e->ctx, op->loc.line, op->loc.col, scope, NULL));
 }
 

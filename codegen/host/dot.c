@@ -13,7 +13,7 @@ typedef struct dot {
   ir_dtype type;
   uint32_t over_count;
   ts_sym *over;
-  int64_t extent[CGH_RANK], terms;    // of the summed axes, in order
+  int64_t extent[CGH_RANK], terms;   // of the summed axes, in order
 } dot;
 
 static bool summed(const dot *d, ts_sym axis) {
@@ -31,11 +31,13 @@ static bool read_dot(cgh_emit *e, const ir_op *op, dot *d) {
   if (!(d->a = cgh_tile_of(e, op->operands[0])) || !(d->b = cgh_tile_of(e, op->operands[1]))) return false;
   if (op->operand_count > 2 && !(d->acc = cgh_tile_of(e, op->operands[2]))) return false;
   if (!cgh_shape_of(e, op->results[0]->type, &d->result)) return false;
-  if (d->acc && d->acc->dtype != d->type) return cgh_fail(e, &diag_host_not_finished, "dot: the accumulator has another type than the result"), false;
+  if (d->acc && d->acc->dtype != d->type)
+    return cgh_fail(e, &diag_host_not_finished, "dot: the accumulator has another type than the result"), false;
   for (uint32_t i = 0; i < d->over_count; i++) {
     int x = cgh_axis(&d->a->shape, d->over[i]), y = cgh_axis(&d->b->shape, d->over[i]);
     if (x < 0 || y < 0 || d->a->shape.extent[x] != d->b->shape.extent[y] || cgh_axis(&d->result, d->over[i]) >= 0)
-      return cgh_fail(e, &diag_host_not_finished, "dot: axis %s must be in both operands and not in the result", d->over[i]), false;
+      return cgh_fail(e, &diag_host_not_finished, "dot: axis %s must be in both operands and not in the result", d->over[i]),
+             false;
     d->extent[i] = d->a->shape.extent[x];
     d->terms *= d->extent[i];
   }
@@ -96,13 +98,14 @@ static LLVMValueRef halves(cgh_emit *e, LLVMValueRef a, LLVMValueRef b, unsigned
   return cgh_shuffle(e, a, b, n, mask);
 }
 
-// The sums of `count` vectors (a power of two, at most their length), lane i being vector i's: all are folded together, which takes
-// one addition per vector instead of one per step. Each is added up in the same order as by cgh_horizontal().
+// The sums of `count` vectors (a power of two, at most their length), lane i being vector i's: all are folded together, which
+// takes one addition per vector instead of one per step. Each is added up in the same order as by cgh_horizontal().
 static LLVMValueRef sums_together(cgh_emit *e, ir_dtype t, LLVMValueRef *v, unsigned count) {
   unsigned items = 1;
   for (; count > 1; count /= 2, items *= 2)
     for (unsigned i = 0; i < count / 2; i++)
-      v[i] = cgh_scalar_op(e, IR_SCALAR_add, t, halves(e, v[2 * i], v[2 * i + 1], items, false), halves(e, v[2 * i], v[2 * i + 1], items, true), NULL);
+      v[i] = cgh_scalar_op(e, IR_SCALAR_add, t, halves(e, v[2 * i], v[2 * i + 1], items, false),
+                           halves(e, v[2 * i], v[2 * i + 1], items, true), NULL);
   while (cgh_length(v[0]) > items)
     v[0] = cgh_scalar_op(e, IR_SCALAR_add, t, halves(e, v[0], NULL, items, false), halves(e, v[0], NULL, items, true), NULL);
   return v[0];
@@ -117,7 +120,8 @@ static void horizontal_sums(cgh_emit *e, ir_dtype t, LLVMValueRef *v, int64_t n)
     memcpy(part, v + at, count * sizeof *part);
     LLVMValueRef all = count > 1 ? sums_together(e, t, part, count) : NULL;
     if (!all) v[at] = cgh_horizontal(e, part[0], IR_SCALAR_add, t);
-    for (unsigned i = 0; all && i < count; i++) v[at + i] = LLVMBuildExtractElement(e->b, all, LLVMConstInt(e->i32, i, false), "");
+    for (unsigned i = 0; all && i < count; i++)
+      v[at + i] = LLVMBuildExtractElement(e->b, all, LLVMConstInt(e->i32, i, false), "");
     at += count;
   }
 }
@@ -157,21 +161,25 @@ static void lanes_form(cgh_emit *e, const dot *d, const cgh_tile *lead, cgh_tile
   for (int64_t o = 0; o < d->result.outer && cgh_ok(e); o++) {
     LLVMValueRef sum = NULL;
     for (int64_t k = 0; k < count; k++)
-      sum = add_products(e, d, cgh_view_full(e, d->a, &s, o * count + k, NULL), cgh_view_full(e, d->b, &s, o * count + k, NULL), sum);
+      sum =
+        add_products(e, d, cgh_view_full(e, d->a, &s, o * count + k, NULL), cgh_view_full(e, d->b, &s, o * count + k, NULL), sum);
     r->v[o] = sum;
   }
   if (!cgh_ok(e)) return;
   horizontal_sums(e, d->type, r->v, d->result.outer);
-  for (int64_t o = 0; o < d->result.outer && d->acc; o++) r->v[o] = cgh_scalar_op(e, IR_SCALAR_add, d->type, start(e, d, o), r->v[o], NULL);
+  for (int64_t o = 0; o < d->result.outer && d->acc; o++)
+    r->v[o] = cgh_scalar_op(e, IR_SCALAR_add, d->type, start(e, d, o), r->v[o], NULL);
 }
 
 // ---- quads form --------------------------------------------------------------------------------------------------------------
 static bool is_byte(ir_dtype t) { return t == IR_i8 || t == IR_u8; }
 
-// The result's lanes are one axis n; one operand's vectors are [n, r: 4], r summed; the other is like that too, or lacks n and has
-// r as its last axis. Gives the position of r in `over`, -1 when the form is another.
+// The result's lanes are one axis n; one operand's vectors are [n, r: 4], r summed; the other is like that too, or lacks n and
+// has r as its last axis. Gives the position of r in `over`, -1 when the form is another.
 static int quad_axis(const dot *d) {
-  if (!is_byte(d->a->dtype) || !is_byte(d->b->dtype) || d->type != IR_i32 || !d->result.vec || d->result.lane + 1 != d->result.rank) return -1;
+  if (!is_byte(d->a->dtype) || !is_byte(d->b->dtype) || d->type != IR_i32 || !d->result.vec ||
+      d->result.lane + 1 != d->result.rank)
+    return -1;
   ts_sym n = d->result.axis[d->result.lane];
   for (uint32_t i = 0; i < d->over_count; i++) {
     if (d->extent[i] != 4) continue;

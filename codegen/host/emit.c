@@ -42,7 +42,9 @@ static void collect_region(const ir_region *r, collect *c) {
   }
 }
 
-static int by_size(const void *a, const void *b) { return ir_size_compare(*(const ir_size *const *)a, *(const ir_size *const *)b); }
+static int by_size(const void *a, const void *b) {
+  return ir_size_compare(*(const ir_size *const *)a, *(const ir_size *const *)b);
+}
 
 const ir_size **cgh_kernel_dims(const ir_kernel *k, ts_arena *a, uint32_t *out_count) {
   collect c = {.arena = a};
@@ -64,7 +66,8 @@ static LLVMValueRef size_fold(cgh_emit *e, const ir_size *s) {
   unsigned id = LLVMLookupIntrinsicID(name, strlen(name));
   LLVMValueRef f = LLVMGetIntrinsicDeclaration(e->mod, id, &e->i64, 1), v = cgh_size(e, s->args[0]);
   for (uint32_t i = 1; i < s->count; i++)
-    v = LLVMBuildCall2(e->entry, LLVMIntrinsicGetType(e->ctx, id, &e->i64, 1), f, (LLVMValueRef[]){v, cgh_size(e, s->args[i])}, 2, "");
+    v = LLVMBuildCall2(e->entry, LLVMIntrinsicGetType(e->ctx, id, &e->i64, 1), f, (LLVMValueRef[]){v, cgh_size(e, s->args[i])}, 2,
+                       "");
   return v;
 }
 
@@ -84,7 +87,8 @@ static LLVMValueRef size_node(cgh_emit *e, const ir_size *s) {
       LLVMValueRef sum = NULL;
       for (uint32_t i = 0; i < s->count; i++) {
         LLVMValueRef p = cgh_size(e, s->terms[i].factors[0]);
-        for (uint32_t k = 1; k < s->terms[i].count; k++) p = LLVMBuildNSWMul(e->entry, p, cgh_size(e, s->terms[i].factors[k]), "");
+        for (uint32_t k = 1; k < s->terms[i].count; k++)
+          p = LLVMBuildNSWMul(e->entry, p, cgh_size(e, s->terms[i].factors[k]), "");
         if (s->terms[i].coef != 1) p = LLVMBuildNSWMul(e->entry, p, LLVMConstInt(e->i64, (uint64_t)s->terms[i].coef, true), "");
         sum = sum ? LLVMBuildNSWAdd(e->entry, sum, p, "") : p;
       }
@@ -143,7 +147,8 @@ static bool check_memory_type(cgh_emit *e, const ir_type *t) {
   unsigned bits = t->kind == IR_TYPE_MEM ? ir_dtype_bits(t->dtype) : 0;
   if (!bits) return cgh_fail(e, &diag_host_not_finished, "memory operand of another type than mem"), false;
   if (t->encoding) return cgh_fail(e, &diag_host_not_finished, "an encoded operand; schedules replace it by its fields"), false;
-  if (bits < 8) return cgh_fail(e, &diag_host_type, "%s elements are not addressable; load bytes", ir_dtype_name(t->dtype)), false;
+  if (bits < 8)
+    return cgh_fail(e, &diag_host_type, "%s elements are not addressable; load bytes", ir_dtype_name(t->dtype)), false;
   if (t->rank > CGH_RANK) return cgh_fail(e, &diag_host_op, "memory of rank %u; at most %d", t->rank, CGH_RANK), false;
   return true;
 }
@@ -198,7 +203,8 @@ static void begin_function(cgh_emit *e) {
 static void bind_operands(cgh_emit *e) {
   const ir_kernel *k = e->kernel;
   for (uint32_t i = 0; i < e->dim_count; i++) {
-    if (e->dim[i]->klass != IR_SIZE_CALL) return cgh_fail(e, &diag_host_not_finished, "size %s is not known when a call starts", e->dim[i]->name);
+    if (e->dim[i]->klass != IR_SIZE_CALL)
+      return cgh_fail(e, &diag_host_not_finished, "size %s is not known when a call starts", e->dim[i]->name);
     ts_map_put(&e->sizes, ts_key(e->dim[i]), entry_load(e, e->i64, e->dims, i, e->dim[i]->name));
   }
   for (size_t i = 0; i < k->params.count && cgh_ok(e); i++) {
@@ -223,7 +229,8 @@ static void define_scalar(cgh_emit *e, const ir_value *v, LLVMValueRef x) {
 static LLVMValueRef grid_extent(cgh_emit *e, unsigned axis) {
   const ir_size *g = e->kernel->grid[axis];
   if (!g) return LLVMConstInt(e->i64, 1, false);
-  return ir_size_is_const(g) ? LLVMConstInt(e->i64, (uint64_t)g->value, false) : entry_load(e, e->i64, e->dims, e->dim_count + axis, "");
+  return ir_size_is_const(g) ? LLVMConstInt(e->i64, (uint64_t)g->value, false)
+                             : entry_load(e, e->i64, e->dims, e->dim_count + axis, "");
 }
 
 static void emit_pid(cgh_emit *e, const ir_op *op) {
@@ -258,11 +265,13 @@ static void emit_alloc(cgh_emit *e, const ir_op *op) {
   if (!check_memory_type(e, t)) return;
   if (t->strides) {   // the reach of a strided panel
     n = 1;
-    for (unsigned d = 0; d < t->rank; d++) n += ir_size_is_const(t->shape[d]) ? (t->shape[d]->value - 1) * t->strides[d] : INT32_MAX;
+    for (unsigned d = 0; d < t->rank; d++)
+      n += ir_size_is_const(t->shape[d]) ? (t->shape[d]->value - 1) * t->strides[d] : INT32_MAX;
   }
   if (ir_attr_int(op, "depth", 1) != 1) return cgh_fail(e, &diag_host_op, "panels of depth above 1");
   if (n < 0 || n > INT32_MAX) return cgh_fail(e, &diag_host_scratch, "a panel needs a constant size below 2 GiB");
-  LLVMValueRef offset = LLVMConstInt(e->i64, offsetof(tsr_host_api, scratch), false), at = LLVMConstInt(e->i64, e->scratch, false);
+  LLVMValueRef offset = LLVMConstInt(e->i64, offsetof(tsr_host_api, scratch), false),
+               at = LLVMConstInt(e->i64, e->scratch, false);
   LLVMValueRef base = LLVMBuildLoad2(e->entry, e->ptr, LLVMBuildInBoundsGEP2(e->entry, e->i8, e->api, &offset, 1, ""), "scratch");
   cgh_set_invariant(e, base);
   cgh_mem *m = new_mem(e, t, LLVMBuildInBoundsGEP2(e->entry, e->i8, base, &at, 1, "panel"));
@@ -302,7 +311,8 @@ static const ir_op *emit_region(cgh_emit *e, const ir_region *r);
 static cgh_tile **yielded(cgh_emit *e, const ir_op *yield, const ir_op *op) {
   if (!cgh_ok(e)) return NULL;
   uint32_t n = op->result_count;
-  if (!yield ? n : yield->operand_count != n) return cgh_fail(e, &diag_host_not_finished, "a region that doesn't yield its op's results"), NULL;
+  if (!yield ? n : yield->operand_count != n)
+    return cgh_fail(e, &diag_host_not_finished, "a region that doesn't yield its op's results"), NULL;
   cgh_tile **t = ts_new_array(e->arena, cgh_tile *, n + 1);
   for (uint32_t i = 0; i < n; i++) {
     if (yield->operands[i]->type != op->results[i]->type)
@@ -325,7 +335,8 @@ static void incoming(cgh_tile *phi, const cgh_tile *t, LLVMBasicBlockRef from) {
 static void emit_for(cgh_emit *e, const ir_op *op) {
   const ir_region *r = op->regions[0];
   uint32_t n = op->result_count;
-  if (op->operand_count != 3 + n || r->param_count != 1 + n) return cgh_fail(e, &diag_host_not_finished, "for: carried values don't fit its region");
+  if (op->operand_count != 3 + n || r->param_count != 1 + n)
+    return cgh_fail(e, &diag_host_not_finished, "for: carried values don't fit its region");
   LLVMValueRef bound[3];
   for (int i = 0; i < 3; i++)
     if (!(bound[i] = cgh_scalar(e, op->operands[i]))) return;
@@ -337,7 +348,8 @@ static void emit_for(cgh_emit *e, const ir_op *op) {
     if (!(init[i] = cgh_tile_of(e, op->operands[3 + i]))) return;
   }
   LLVMBasicBlockRef before = LLVMGetInsertBlock(e->b), head = LLVMAppendBasicBlockInContext(e->ctx, e->fn, "for"),
-                    body = LLVMAppendBasicBlockInContext(e->ctx, e->fn, "do"), after = LLVMAppendBasicBlockInContext(e->ctx, e->fn, "done");
+                    body = LLVMAppendBasicBlockInContext(e->ctx, e->fn, "do"),
+                    after = LLVMAppendBasicBlockInContext(e->ctx, e->fn, "done");
   LLVMBuildBr(e->b, head);
   LLVMPositionBuilderAtEnd(e->b, head);
   LLVMValueRef i = LLVMBuildPhi(e->b, e->i64, "i");
@@ -437,7 +449,8 @@ static void init_types(cgh_emit *e) {
   e->ptr = LLVMPointerTypeInContext(e->ctx, 0);
 }
 
-LLVMModuleRef cgh_emit_kernel(const ir_kernel *k, const cgh_isa *isa, LLVMContextRef ctx, ts_arena *a, ts_diags *d, cgh_code *out) {
+LLVMModuleRef cgh_emit_kernel(const ir_kernel *k, const cgh_isa *isa, LLVMContextRef ctx, ts_arena *a, ts_diags *d,
+                              cgh_code *out) {
   cgh_emit e = {.kernel = k, .isa = isa, .arena = a, .diags = d, .ctx = ctx};
   if (k->stage != IR_STAGE_S || k->target_class != IR_CLASS_HOST || !k->body) {
     cgh_fail(&e, &diag_host_not_finished, "not a scheduled kernel of class host");

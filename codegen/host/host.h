@@ -67,6 +67,7 @@ typedef struct cgh_object {
 
 // Puts objects into one image: tsr_host_image with entry i = object i, then code, then constants. Checks that nothing but
 // relative references between parts of an object is left, and resolves them. Memory of the image comes from `a`.
-ts_status cgh_link(const cgh_object *objects, uint32_t count, ts_arena *a, ts_diags *d, const unsigned char **out, size_t *out_bytes);
+ts_status cgh_link(const cgh_object *objects, uint32_t count, ts_arena *a, ts_diags *d, const unsigned char **out,
+                   size_t *out_bytes);
 
 #endif

@@ -4,7 +4,8 @@
 #include "runtime/tsr_format.h"
 
 static const cgh_isa isas[] = {
-#define HOST_ISA(id, rank, features, cpu, llvm, bits, registers, masks, vnni) {#id, rank, features, cpu, llvm, bits, registers, masks, vnni},
+#define HOST_ISA(id, rank, features, cpu, llvm, bits, registers, masks, vnni)                                                    \
+  {#id, rank, features, cpu, llvm, bits, registers, masks, vnni},
 #include "codegen/host/host_isas.def"
 #undef HOST_ISA
 };

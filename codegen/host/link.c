@@ -21,7 +21,7 @@ typedef struct object {
   size_t symbol_count;
   const char *names;
   size_t names_bytes;
-  uint64_t *at;              // by section: place in the image, or 0
+  uint64_t *at;   // by section: place in the image, or 0
   uint64_t entry;
 } object;
 
@@ -29,23 +29,27 @@ static ts_status bad(const object *o, ts_diags *d, const char *what) {
   return ts_report(d, (ts_loc){0}, &diag_host_object, "object %u: %s", o->number, what);
 }
 
-static bool inside(const object *o, const Elf64_Shdr *s) { return s->sh_offset <= o->bytes && s->sh_size <= o->bytes - s->sh_offset; }
+static bool inside(const object *o, const Elf64_Shdr *s) {
+  return s->sh_offset <= o->bytes && s->sh_size <= o->bytes - s->sh_offset;
+}
 static bool is_loaded(const Elf64_Shdr *s) { return (s->sh_flags & SHF_ALLOC) && s->sh_size && s->sh_type != SHT_X86_64_UNWIND; }
 
 static ts_status open_object(object *o, ts_arena *a, ts_diags *d) {
   o->head = (const Elf64_Ehdr *)o->data;
-  if (o->bytes < sizeof *o->head || memcmp(o->head->e_ident, ELFMAG, SELFMAG) || o->head->e_type != ET_REL || o->head->e_machine != EM_X86_64 ||
-      o->head->e_shentsize != sizeof(Elf64_Shdr) || o->head->e_shoff % 8 || o->head->e_shoff > o->bytes ||
-      o->head->e_shnum > (o->bytes - o->head->e_shoff) / sizeof(Elf64_Shdr))
+  if (o->bytes < sizeof *o->head || memcmp(o->head->e_ident, ELFMAG, SELFMAG) || o->head->e_type != ET_REL ||
+      o->head->e_machine != EM_X86_64 || o->head->e_shentsize != sizeof(Elf64_Shdr) || o->head->e_shoff % 8 ||
+      o->head->e_shoff > o->bytes || o->head->e_shnum > (o->bytes - o->head->e_shoff) / sizeof(Elf64_Shdr))
     return bad(o, d, "not a relocatable x86-64 object");
   o->sections = (const Elf64_Shdr *)(o->data + o->head->e_shoff);
   o->at = ts_new_array(a, uint64_t, (size_t)o->head->e_shnum + 1);
   for (unsigned i = 0; i < o->head->e_shnum; i++) {
     const Elf64_Shdr *s = &o->sections[i];
     if (s->sh_type != SHT_NULL && s->sh_type != SHT_NOBITS && !inside(o, s)) return bad(o, d, "a section leaves the file");
-    if (is_loaded(s) && ((s->sh_flags & SHF_WRITE) || s->sh_type != SHT_PROGBITS)) return bad(o, d, "writable or zero-filled data");
+    if (is_loaded(s) && ((s->sh_flags & SHF_WRITE) || s->sh_type != SHT_PROGBITS))
+      return bad(o, d, "writable or zero-filled data");
     if (is_loaded(s) && (s->sh_addralign & (s->sh_addralign - 1))) return bad(o, d, "a section's alignment is no power of two");
-    if (s->sh_type != SHT_SYMTAB || s->sh_entsize != sizeof(Elf64_Sym) || s->sh_link >= o->head->e_shnum || s->sh_offset % 8) continue;
+    if (s->sh_type != SHT_SYMTAB || s->sh_entsize != sizeof(Elf64_Sym) || s->sh_link >= o->head->e_shnum || s->sh_offset % 8)
+      continue;
     const Elf64_Shdr *names = &o->sections[s->sh_link];
     o->symbols = (const Elf64_Sym *)(o->data + s->sh_offset);
     o->symbol_count = s->sh_size / sizeof(Elf64_Sym);
@@ -92,11 +96,13 @@ static ts_status relocate(const object *o, const Elf64_Shdr *s, unsigned char *i
     size_t symbol = ELF64_R_SYM(r->r_info);
     unsigned type = ELF64_R_TYPE(r->r_info), width = type == R_X86_64_PC64 ? 8 : 4;
     if (type != R_X86_64_PC32 && type != R_X86_64_PLT32 && type != R_X86_64_PC64)
-      return ts_report(d, (ts_loc){0}, &diag_host_object, "object %u has a relocation of type %u, which is not relative", o->number, type);
+      return ts_report(d, (ts_loc){0}, &diag_host_object, "object %u has a relocation of type %u, which is not relative",
+                       o->number, type);
     if (symbol >= o->symbol_count || r->r_offset > target->sh_size || target->sh_size - r->r_offset < width)
       return bad(o, d, "a relocation leaves its section");
     const Elf64_Sym *to = &o->symbols[symbol];
-    if (to->st_shndx >= o->head->e_shnum || !o->at[to->st_shndx]) return bad(o, d, "a reference to something that is not in the image");
+    if (to->st_shndx >= o->head->e_shnum || !o->at[to->st_shndx])
+      return bad(o, d, "a reference to something that is not in the image");
     uint64_t at = o->at[s->sh_info] + r->r_offset;
     int64_t value = (int64_t)(o->at[to->st_shndx] + to->st_value + (uint64_t)r->r_addend - at);
     if (width == 4 && value != (int32_t)value) return bad(o, d, "a reference reaches too far");
@@ -105,7 +111,8 @@ static ts_status relocate(const object *o, const Elf64_Shdr *s, unsigned char *i
   return TS_OK;
 }
 
-ts_status cgh_link(const cgh_object *objects, uint32_t count, ts_arena *a, ts_diags *d, const unsigned char **out, size_t *out_bytes) {
+ts_status cgh_link(const cgh_object *objects, uint32_t count, ts_arena *a, ts_diags *d, const unsigned char **out,
+                   size_t *out_bytes) {
   object *all = ts_new_array(a, object, (size_t)count + 1);
   uint64_t end = sizeof(tsr_host_image) + (uint64_t)count * sizeof(uint32_t);
   for (uint32_t i = 0; i < count; i++) {

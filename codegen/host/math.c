@@ -103,11 +103,12 @@ static val exp2_f64(cgh_emit *e, val x) {
   return scale_by(e, exp_series_f64(e, mul(e, sub(e, x, n), real(e, x, 0x1.62e42fefa39efp-1))), i);
 }
 
-// ---- log, log2 -----------------------------------------------------------------------------------------------------------------
+// ---- log, log2 --------------------------------------------------------------------------------------------------------------
 // x = m * 2^k with m in [sqrt 1/2, sqrt 2); log m = f - f^2/2 + s (f^2/2 + R(s^2)), f = m - 1, s = f / (2 + f).
 static val log_f64(cgh_emit *e, val x, bool binary) {
   static const double even[] = {1.531383769920937332e-01, 2.222219843214978396e-01, 3.999999999940941908e-01};
-  static const double odd[] = {1.479819860511658591e-01, 1.818357216161805012e-01, 2.857142874366239149e-01, 6.666666666666735130e-01};
+  static const double odd[] = {1.479819860511658591e-01, 1.818357216161805012e-01, 2.857142874366239149e-01,
+                               6.666666666666735130e-01};
   val small = less(e, x, 0x1p-1022);
   val scaled = cgh_select(e, small, mul(e, x, real(e, x, 0x1p54)), x);
   val bits = cast(e, scaled, e->i64);
@@ -135,12 +136,13 @@ static val log_f64(cgh_emit *e, val x, bool binary) {
   return cgh_select(e, LLVMBuildFCmp(e->b, LLVMRealULT, x, real(e, x, 0), ""), real(e, x, NAN), r);
 }
 
-// ---- sin, cos ------------------------------------------------------------------------------------------------------------------
+// ---- sin, cos ---------------------------------------------------------------------------------------------------------------
 // Bits of 4 / pi: word i starts at bit 8 i - 32.
 static val four_over_pi(cgh_emit *e) {
-  static const uint32_t words[24] = {0xa2,       0xa2f9,     0xa2f983,   0xa2f9836e, 0xf9836e4e, 0x836e4e44, 0x6e4e4415, 0x4e441529,
-                                     0x441529fc, 0x1529fc27, 0x29fc2757, 0xfc2757d1, 0x2757d1f5, 0x57d1f534, 0xd1f534dd, 0xf534ddc0,
-                                     0x34ddc0db, 0xddc0db62, 0xc0db6295, 0xdb629599, 0x6295993c, 0x95993c43, 0x993c4390, 0x3c439041};
+  static const uint32_t words[24] = {0xa2,       0xa2f9,     0xa2f983,   0xa2f9836e, 0xf9836e4e, 0x836e4e44,
+                                     0x6e4e4415, 0x4e441529, 0x441529fc, 0x1529fc27, 0x29fc2757, 0xfc2757d1,
+                                     0x2757d1f5, 0x57d1f534, 0xd1f534dd, 0xf534ddc0, 0x34ddc0db, 0xddc0db62,
+                                     0xc0db6295, 0xdb629599, 0x6295993c, 0x95993c43, 0x993c4390, 0x3c439041};
   val table = LLVMGetNamedGlobal(e->mod, "four_over_pi");
   if (table) return table;
   val c[24];
@@ -188,8 +190,10 @@ static val any_lane(cgh_emit *e, val mask) { return cgh_length(mask) ? cgh_unary
 
 // sin x, or cos x = sin (x + pi/2), of f32.
 static val sine(cgh_emit *e, val x, bool cosine) {
-  static const double s[] = {0.0000027183114939898219064, -0.000198393348360966317347, 0.0083333293858894631756, -0.166666666416265235595};
-  static const double c[] = {0.0000243904487962774090654, -0.00138867637746099294692, 0.0416666233237390631894, -0.499999997251031003120};
+  static const double s[] = {0.0000027183114939898219064, -0.000198393348360966317347, 0.0083333293858894631756,
+                             -0.166666666416265235595};
+  static const double c[] = {0.0000243904487962774090654, -0.00138867637746099294692, 0.0416666233237390631894,
+                             -0.499999997251031003120};
   val a = cgh_unary(e, "llvm.fabs", x);
   val wide = LLVMBuildFPExt(e->b, a, cgh_like(e, x, e->f64), ""), n, i;
   nearest(e, wide, real(e, wide, 0x1.45f306dc9c883p-1), &n, &i);
@@ -199,7 +203,8 @@ static val sine(cgh_emit *e, val x, bool cosine) {
   // Beyond 2^27 two words of pi are not enough; arguments like that are rare, so only then is the long way taken.
   val large = LLVMBuildFCmp(e->b, LLVMRealOGT, a, real(e, a, 0x1p27), "");
   LLVMBasicBlockRef before = LLVMGetInsertBlock(e->b);
-  LLVMBasicBlockRef slow = LLVMAppendBasicBlockInContext(e->ctx, e->fn, "large"), after = LLVMAppendBasicBlockInContext(e->ctx, e->fn, "reduced");
+  LLVMBasicBlockRef slow = LLVMAppendBasicBlockInContext(e->ctx, e->fn, "large"),
+                    after = LLVMAppendBasicBlockInContext(e->ctx, e->fn, "reduced");
   LLVMBuildCondBr(e->b, any_lane(e, large), slow, after);
   LLVMPositionBuilderAtEnd(e->b, slow);
   val r2, q2;
@@ -226,7 +231,7 @@ static val sine(cgh_emit *e, val x, bool cosine) {
   return cgh_select(e, less(e, a, INFINITY), y, real(e, x, NAN));
 }
 
-// ---- tanh, erf -----------------------------------------------------------------------------------------------------------------
+// ---- tanh, erf --------------------------------------------------------------------------------------------------------------
 static val tanh_f32(cgh_emit *e, val x) {
   static const double c[] = {-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1};
   val a = cgh_unary(e, "llvm.fabs", x), z = mul(e, x, x);
@@ -252,7 +257,7 @@ static val erf_f32(cgh_emit *e, val x) {
   return cgh_select(e, less(e, t, 0.927734375), near, far);
 }
 
-// ---- dispatch ------------------------------------------------------------------------------------------------------------------
+// ---- dispatch ---------------------------------------------------------------------------------------------------------------
 static val through_f64(cgh_emit *e, val x, bool binary) {
   val y = log_f64(e, LLVMBuildFPExt(e->b, x, cgh_like(e, x, e->f64), ""), binary);
   return LLVMBuildFPTrunc(e->b, y, LLVMTypeOf(x), "");

@@ -6,21 +6,21 @@
 #include "codegen/host/emit.h"
 
 typedef struct access_dim {
-  LLVMValueRef scalar;      // i64; NULL: see tile
-  cgh_tile *tile;           // an index tile
-  int axis;                 // of the shape; -1: none
+  LLVMValueRef scalar;   // i64; NULL: see tile
+  cgh_tile *tile;        // an index tile
+  int axis;              // of the shape; -1: none
 } access_dim;
 
 typedef struct access {
   const cgh_mem *mem;
-  cgh_shape shape;          // the elements that are visited
+  cgh_shape shape;   // the elements that are visited
   unsigned rank;
   access_dim dim[CGH_RANK];
-  cgh_tile *mask;           // may be NULL
-  LLVMTypeRef element;      // in memory
+  cgh_tile *mask;        // may be NULL
+  LLVMTypeRef element;   // in memory
   unsigned align;
-  bool contiguous, gathered;  // along the vector; gathered: an index tile varies inside it
-  LLVMValueRef slot;        // see guarded()
+  bool contiguous, gathered;   // along the vector; gathered: an index tile varies inside it
+  LLVMValueRef slot;           // see guarded()
 } access;
 
 static bool constant_of(LLVMValueRef v, int64_t *out) {
@@ -64,7 +64,8 @@ static bool is_contiguous(const access *a) {
   return !a->gathered;
 }
 
-// Reads the operands [mem, index..., then `rest` more, mask?] of an op; `value`: the tile whose shape counts, or NULL for the result's.
+// Reads the operands [mem, index..., then `rest` more, mask?] of an op; `value`: the tile whose shape counts, or NULL for the
+// result's.
 static bool read_access(cgh_emit *e, const ir_op *op, const cgh_tile *value, unsigned rest, access *a) {
   cgh_mem *m = ts_map_get(&e->mems, ts_key(op->operands[0]));
   const ir_attr *at = ir_attr_find(op, "at");
@@ -72,7 +73,9 @@ static bool read_access(cgh_emit *e, const ir_op *op, const cgh_tile *value, uns
   if (!m) return cgh_fail(e, &diag_host_not_finished, "the first operand of %s is not memory", ir_op_get(op->code)->name), false;
   *a = (access){.mem = m, .rank = m->type->rank};
   if (!at || at->kind != IR_ATTR_AXES || at->axes.count != a->rank || op->operand_count != 1 + a->rank + rest + masked)
-    return cgh_fail(e, &diag_host_not_finished, "%s needs one index and one entry of `at` for each dimension", ir_op_get(op->code)->name), false;
+    return cgh_fail(e, &diag_host_not_finished, "%s needs one index and one entry of `at` for each dimension",
+                    ir_op_get(op->code)->name),
+           false;
   if (value) a->shape = value->shape;
   else if (!cgh_shape_of(e, op->results[0]->type, &a->shape)) return false;
   if (masked && !(a->mask = cgh_tile_of(e, op->operands[op->operand_count - 1]))) return false;
@@ -85,7 +88,8 @@ static bool read_access(cgh_emit *e, const ir_op *op, const cgh_tile *value, uns
     if (value && t->shape.rank) add_axes(&a->shape, &t->shape);
   }
   if (value && a->mask) add_axes(&a->shape, &a->mask->shape);
-  if (a->shape.outer > CGH_MAX_VALUES) return cgh_fail(e, &diag_host_tile_size, "an access of more than %d registers", CGH_MAX_VALUES), false;
+  if (a->shape.outer > CGH_MAX_VALUES)
+    return cgh_fail(e, &diag_host_tile_size, "an access of more than %d registers", CGH_MAX_VALUES), false;
   for (unsigned d = 0; d < a->rank; d++) {
     ts_sym name = at->axes.data[d];
     a->dim[d].axis = cgh_axis(&a->shape, name);
@@ -164,7 +168,8 @@ static LLVMValueRef load_at(cgh_emit *e, const access *a, LLVMTypeRef type, LLVM
   return v;
 }
 
-// A load or store whose address may be the guard slot: nothing is known of what it reads, so that it stays behind the slot's zeros.
+// A load or store whose address may be the guard slot: nothing is known of what it reads, so that it stays behind the slot's
+// zeros.
 static LLVMValueRef guarded_load(cgh_emit *e, const access *a, LLVMTypeRef type, LLVMValueRef p) {
   LLVMValueRef v = LLVMBuildLoad2(e->b, type, p, "");
   LLVMSetAlignment(v, a->align);
@@ -205,7 +210,8 @@ static LLVMValueRef load_vector(cgh_emit *e, access *a, int64_t outer, LLVMValue
   if (a->contiguous) {
     if (!mask) return load_at(e, a, type, p);
     LLVMTypeRef over[] = {type, e->ptr};
-    LLVMValueRef v = cgh_call(e, "llvm.masked.load", 2, over, 4, (LLVMValueRef[]){p, align_of(e, a), mask, cgh_splat(e, other, n)});
+    LLVMValueRef v =
+      cgh_call(e, "llvm.masked.load", 2, over, 4, (LLVMValueRef[]){p, align_of(e, a), mask, cgh_splat(e, other, n)});
     set_metadata(e, a, v);
     return v;
   }
@@ -214,7 +220,8 @@ static LLVMValueRef load_vector(cgh_emit *e, access *a, int64_t outer, LLVMValue
     LLVMTypeRef over[] = {type, LLVMVectorType(e->ptr, n)};
     LLVMValueRef all = mask ? mask : cgh_int(e, LLVMVectorType(e->i1, n), 1);
     LLVMValueRef at = LLVMBuildInBoundsGEP2(e->b, a->element, p, &offsets, 1, "");
-    LLVMValueRef v = cgh_call(e, "llvm.masked.gather", 2, over, 4, (LLVMValueRef[]){at, align_of(e, a), all, cgh_splat(e, other, n)});
+    LLVMValueRef v =
+      cgh_call(e, "llvm.masked.gather", 2, over, 4, (LLVMValueRef[]){at, align_of(e, a), all, cgh_splat(e, other, n)});
     set_metadata(e, a, v);
     return v;
   }
@@ -297,7 +304,8 @@ static void store_vector(cgh_emit *e, access *a, int64_t outer, LLVMValueRef v) 
 
 void cgh_store(cgh_emit *e, const ir_op *op) {
   bool masked = ir_attr_int(op, "masked", 0) != 0;
-  if (op->operand_count < 2u + masked) return cgh_fail(e, &diag_host_not_finished, "%s without a value", ir_op_get(op->code)->name);
+  if (op->operand_count < 2u + masked)
+    return cgh_fail(e, &diag_host_not_finished, "%s without a value", ir_op_get(op->code)->name);
   cgh_tile *v = cgh_tile_of(e, op->operands[op->operand_count - 1 - masked]);
   access a;
   if (!v || !read_access(e, op, v, 1, &a)) return;
@@ -332,9 +340,13 @@ static const atomic_kind atomics[] = {
 };
 
 static LLVMAtomicOrdering ordering_of(ts_sym order) {
-  static const struct { const char *name; LLVMAtomicOrdering order; } all[] = {
-    {"relaxed", LLVMAtomicOrderingMonotonic}, {"acquire", LLVMAtomicOrderingAcquire}, {"release", LLVMAtomicOrderingRelease},
-    {"acq_rel", LLVMAtomicOrderingAcquireRelease}};
+  static const struct {
+    const char *name;
+    LLVMAtomicOrdering order;
+  } all[] = {{"relaxed", LLVMAtomicOrderingMonotonic},
+             {"acquire", LLVMAtomicOrderingAcquire},
+             {"release", LLVMAtomicOrderingRelease},
+             {"acq_rel", LLVMAtomicOrderingAcquireRelease}};
   for (unsigned i = 0; order && i < sizeof all / sizeof all[0]; i++)
     if (strcmp(order, all[i].name) == 0) return all[i].order;
   return order ? LLVMAtomicOrderingSequentiallyConsistent : LLVMAtomicOrderingMonotonic;
@@ -346,7 +358,8 @@ void cgh_atomic(cgh_emit *e, const ir_op *op) {
   const atomic_kind *kind = NULL;
   for (unsigned i = 0; name && i < sizeof atomics / sizeof atomics[0]; i++)
     if (strcmp(name, atomics[i].name) == 0) kind = &atomics[i];
-  if (!kind || op->operand_count < 2u + masked) return cgh_fail(e, &diag_host_not_finished, "atomic %s", name ? name : "without op");
+  if (!kind || op->operand_count < 2u + masked)
+    return cgh_fail(e, &diag_host_not_finished, "atomic %s", name ? name : "without op");
   cgh_tile *v = cgh_tile_of(e, op->operands[op->operand_count - 1 - masked]);
   access a;
   if (!v || !read_access(e, op, v, 1, &a)) return;

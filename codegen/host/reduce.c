@@ -5,9 +5,11 @@
 #include <math.h>
 
 typedef enum fold { ADD, MIN, MAX, AND, OR, ARGMAX, ARGMIN, FOLDS } fold;
-static const struct { const char *name; ir_scalar op; } folds[FOLDS] = {
-  {"add", IR_SCALAR_add}, {"min", IR_SCALAR_min}, {"max", IR_SCALAR_max}, {"and", IR_SCALAR_and},
-  {"or", IR_SCALAR_or},   {"argmax", IR_SCALAR_gt}, {"argmin", IR_SCALAR_lt}};
+static const struct {
+  const char *name;
+  ir_scalar op;
+} folds[FOLDS] = {{"add", IR_SCALAR_add}, {"min", IR_SCALAR_min},   {"max", IR_SCALAR_max},  {"and", IR_SCALAR_and},
+                  {"or", IR_SCALAR_or},   {"argmax", IR_SCALAR_gt}, {"argmin", IR_SCALAR_lt}};
 
 static LLVMValueRef half(cgh_emit *e, LLVMValueRef v, unsigned first, unsigned n) {
   int mask[CGH_MAX_VECTOR];
@@ -35,11 +37,13 @@ LLVMValueRef cgh_horizontal(cgh_emit *e, LLVMValueRef v, ir_scalar op, ir_dtype 
 }
 
 // ---- a value, and for argmax and argmin its index ----------------------------------------------------------------------------
-typedef struct entry { LLVMValueRef value, index; } entry;
+typedef struct entry {
+  LLVMValueRef value, index;
+} entry;
 typedef struct reduction {
   fold fold;
   ir_dtype type, index_type;
-  cgh_tile *x, *index;      // index: operand 1 of argmax and argmin, or NULL (position along the reduced axes)
+  cgh_tile *x, *index;   // index: operand 1 of argmax and argmin, or NULL (position along the reduced axes)
   cgh_shape result;
   uint32_t over_count;
   ts_sym *over;
@@ -93,7 +97,8 @@ static int64_t number(const reduction *r, const cgh_shape *s, const int64_t *c, 
   return n;
 }
 
-// The element (or vector of shape s) of x at `outer`; `extra` are the coordinates of reduced axes that s lacks, in order of `over`.
+// The element (or vector of shape s) of x at `outer`; `extra` are the coordinates of reduced axes that s lacks, in order of
+// `over`.
 static entry entry_at(cgh_emit *e, const reduction *r, const cgh_shape *s, int64_t outer, const int64_t *extra) {
   int64_t ex[CGH_RANK] = {0}, ei[CGH_RANK] = {0}, c[CGH_RANK];
   for (uint32_t i = 0; i < r->over_count; i++) {
@@ -127,7 +132,8 @@ static bool read_reduction(cgh_emit *e, const ir_op *op, reduction *r) {
   if (r->fold == FOLDS || !over || over->kind != IR_ATTR_AXES || !over->axes.count || over->axes.count > CGH_RANK)
     return cgh_fail(e, &diag_host_op, "reduce with op %s", name ? name : "missing"), false;
   if (op->operand_count > 1u + arg || op->result_count != 1u + arg)
-    return cgh_fail(e, &diag_host_op, "reduce %s of %u operands with %u results", name, op->operand_count, op->result_count), false;
+    return cgh_fail(e, &diag_host_op, "reduce %s of %u operands with %u results", name, op->operand_count, op->result_count),
+           false;
   if (!(r->x = cgh_tile_of(e, op->operands[0]))) return false;
   if (op->operand_count > 1 && !(r->index = cgh_tile_of(e, op->operands[1]))) return false;
   if (arg) r->index_type = op->results[1]->type->dtype;
@@ -209,7 +215,8 @@ void cgh_scan(cgh_emit *e, const ir_op *op) {
   ir_dtype t = x->dtype;
   bool narrow = ir_is_float(t) && t != IR_f32 && t != IR_f64;
   if (f == FOLDS || axis < 0 || op->operand_count != 1 || op->result_count != 1 || narrow || t != op->results[0]->type->dtype)
-    return cgh_fail(e, &diag_host_op, "scan of op %s with %u operands and %u results", name ? name : "missing", op->operand_count, op->result_count);
+    return cgh_fail(e, &diag_host_op, "scan of op %s with %u operands and %u results", name ? name : "missing", op->operand_count,
+                    op->result_count);
   if (axis >= (int)s.lane && s.rank - s.lane != 1) return cgh_fail(e, &diag_host_op, "scan inside a packed vector");
   cgh_tile *r = cgh_new_tile(e, &s, t);
   int64_t step = 1;
@@ -218,12 +225,14 @@ void cgh_scan(cgh_emit *e, const ir_op *op) {
     LLVMValueRef v = cgh_view_full(e, x, &s, o, NULL), none = identity(e, f, t, LLVMTypeOf(v));
     if (axis >= (int)s.lane) {
       if (exclusive) v = shift_up(e, v, none, 1);
-      for (unsigned by = 1; by < (unsigned)s.vec; by *= 2) v = cgh_scalar_op(e, folds[f].op, t, shift_up(e, v, none, by), v, NULL);
+      for (unsigned by = 1; by < (unsigned)s.vec; by *= 2)
+        v = cgh_scalar_op(e, folds[f].op, t, shift_up(e, v, none, by), v, NULL);
       r->v[o] = v;
       continue;
     }
     bool first = o / step % s.extent[axis] == 0;
-    if (exclusive) r->v[o] = first ? none : cgh_scalar_op(e, folds[f].op, t, r->v[o - step], cgh_view_full(e, x, &s, o - step, NULL), NULL);
+    if (exclusive)
+      r->v[o] = first ? none : cgh_scalar_op(e, folds[f].op, t, r->v[o - step], cgh_view_full(e, x, &s, o - step, NULL), NULL);
     else r->v[o] = first ? v : cgh_scalar_op(e, folds[f].op, t, r->v[o - step], v, NULL);
   }
   cgh_define(e, op->results[0], r);

@@ -39,11 +39,11 @@ static const char *const kind_names[KINDS] = {"rename", "split", "merge", "slice
 
 typedef struct relabelling {
   kind kind;
-  ts_sym axis;                  // what the op's attribute `axis` says
+  ts_sym axis;   // what the op's attribute `axis` says
   uint32_t to_count;
   ts_sym *to;
   int64_t at, step;
-  cgh_shape shape;              // of the result
+  cgh_shape shape;   // of the result
   cgh_tile **source;
   uint32_t sources;
 } relabelling;
@@ -105,7 +105,8 @@ static bool origin(const relabelling *r, const int64_t *c, uint32_t *which, int6
 static bool read_relabel(cgh_emit *e, const ir_op *op, relabelling *r) {
   ts_sym name = ir_attr_sym(op, "kind");
   const ir_attr *to = ir_attr_find(op, "to");
-  *r = (relabelling){.kind = KINDS, .axis = ir_attr_sym(op, "axis"), .at = ir_attr_int(op, "at", 0), .step = ir_attr_int(op, "step", 1)};
+  *r = (relabelling){
+    .kind = KINDS, .axis = ir_attr_sym(op, "axis"), .at = ir_attr_int(op, "at", 0), .step = ir_attr_int(op, "step", 1)};
   for (int i = 0; i < KINDS; i++)
     if (name && strcmp(name, kind_names[i]) == 0) r->kind = (kind)i;
   if (to && to->kind == IR_ATTR_AXES) r->to = to->axes.data, r->to_count = to->axes.count;
@@ -142,7 +143,9 @@ static cgh_tile *rearrange(cgh_emit *e, const relabelling *r, ir_dtype dtype) {
       lane[k] = q->shape.vec ? (int)in : -1;
     }
     if (s->vec) t->v[o] = cgh_gather(e, (unsigned)s->vec, source, lane);
-    else t->v[o] = lane[0] < 0 ? source[0] : LLVMBuildExtractElement(e->b, source[0], LLVMConstInt(e->i32, (unsigned)lane[0], false), "");
+    else
+      t->v[o] =
+        lane[0] < 0 ? source[0] : LLVMBuildExtractElement(e->b, source[0], LLVMConstInt(e->i32, (unsigned)lane[0], false), "");
   }
   return t;
 }
@@ -195,7 +198,8 @@ static LLVMValueRef piece(cgh_emit *e, LLVMValueRef v, unsigned first, unsigned 
 static LLVMValueRef permute_register(cgh_emit *e, LLVMValueRef table, unsigned first, LLVMValueRef index, unsigned width) {
   bool real = LLVMGetElementType(LLVMTypeOf(table)) == e->f32;
   const char *name = width == 16 ? real ? "llvm.x86.avx512.permvar.sf.512" : "llvm.x86.avx512.permvar.si.512"
-                                 : real ? "llvm.x86.avx2.permps" : "llvm.x86.avx2.permd";
+                     : real      ? "llvm.x86.avx2.permps"
+                                 : "llvm.x86.avx2.permd";
   unsigned n = cgh_length(index), pieces = (n + width - 1) / width;
   LLVMValueRef from[CGH_MAX_VECTOR];
   int lane[CGH_MAX_VECTOR];
@@ -244,9 +248,11 @@ void cgh_lookup(cgh_emit *e, const ir_op *op) {
   ts_sym axis = ir_attr_sym(op, "axis");
   if (!table || !index || !cgh_shape_of(e, op->results[0]->type, &s)) return;
   int at = axis ? cgh_axis(&table->shape, axis) : -1;
-  if (at < 0 || !ir_is_int(index->dtype)) return cgh_fail(e, &diag_host_not_finished, "lookup needs a table axis and integer indices");
+  if (at < 0 || !ir_is_int(index->dtype))
+    return cgh_fail(e, &diag_host_not_finished, "lookup needs a table axis and integer indices");
   unsigned n = (unsigned)table->shape.extent[at];
-  if (n > CGH_MAX_VECTOR) return cgh_fail(e, &diag_host_tile_size, "lookup in a table of %u entries; at most %d", n, CGH_MAX_VECTOR);
+  if (n > CGH_MAX_VECTOR)
+    return cgh_fail(e, &diag_host_tile_size, "lookup in a table of %u entries; at most %d", n, CGH_MAX_VECTOR);
   cgh_tile *t = cgh_new_tile(e, &s, table->dtype);
   LLVMTypeRef element = cgh_type(e, table->dtype);
   unsigned width = e->isa->vector_bits / 32;
@@ -257,14 +263,16 @@ void cgh_lookup(cgh_emit *e, const ir_op *op) {
     cgh_coords(&s, o, 0, c);
     for (unsigned d = 0; d < table->shape.rank; d++) {
       int k = cgh_axis(&s, table->shape.axis[d]);
-      if (d != (unsigned)at && k >= (int)s.lane) return cgh_fail(e, &diag_host_op, "lookup in a table that differs between lanes");
+      if (d != (unsigned)at && k >= (int)s.lane)
+        return cgh_fail(e, &diag_host_op, "lookup in a table that differs between lanes");
       coord[d] = d == (unsigned)at || k < 0 ? 0 : c[k];
     }
     if (!values || table->shape.rank > 1) {
       values = table_vector(e, table, at, coord);
       stored = false;
     }
-    LLVMValueRef i = cgh_convert(e, s.vec ? cgh_view_full(e, index, &s, o, NULL) : cgh_view(e, index, &s, o, NULL), index->dtype, IR_u32);
+    LLVMValueRef i =
+      cgh_convert(e, s.vec ? cgh_view_full(e, index, &s, o, NULL) : cgh_view(e, index, &s, o, NULL), index->dtype, IR_u32);
     if (s.vec && n <= 2 * width && (element == e->f32 || element == e->i32)) {
       t->v[o] = permute(e, values, i, width);
       continue;

@@ -87,7 +87,8 @@ LLVMValueRef cgh_shuffle(cgh_emit *e, LLVMValueRef a, LLVMValueRef b, unsigned n
 bool cgh_shape_of(cgh_emit *e, const ir_type *t, cgh_shape *out) {
   *out = (cgh_shape){.rank = t->rank, .lane = t->rank, .outer = 1};
   if (t->kind != IR_TYPE_TILE) return cgh_fail(e, &diag_host_not_finished, "a tile is expected here"), false;
-  if (t->rank > CGH_RANK) return cgh_fail(e, &diag_host_tile_size, "a tile of rank %u; at most %d axes", t->rank, CGH_RANK), false;
+  if (t->rank > CGH_RANK)
+    return cgh_fail(e, &diag_host_tile_size, "a tile of rank %u; at most %d axes", t->rank, CGH_RANK), false;
   for (unsigned i = 0; i < t->rank; i++) {
     if (!ir_size_is_const(t->shape[i]) || t->shape[i]->value < 1)
       return cgh_fail(e, &diag_host_not_finished, "axis %s of a tile has no constant extent", t->axes[i]), false;
@@ -97,12 +98,13 @@ bool cgh_shape_of(cgh_emit *e, const ir_type *t, cgh_shape *out) {
     int64_t *n = i < out->lane ? &out->outer : &out->vec;
     if (i == out->lane) out->vec = 1;
     if (__builtin_mul_overflow(*n, out->extent[i], n) || out->outer > CGH_MAX_VALUES || out->vec > CGH_MAX_VECTOR) {
-      cgh_fail(e, &diag_host_tile_size, "a tile of more than %d registers, or with a vector of more than %d elements", CGH_MAX_VALUES,
-               CGH_MAX_VECTOR);
+      cgh_fail(e, &diag_host_tile_size, "a tile of more than %d registers, or with a vector of more than %d elements",
+               CGH_MAX_VALUES, CGH_MAX_VECTOR);
       return false;
     }
   }
-  if (t->lanes && out->lane == t->rank) return cgh_fail(e, &diag_host_not_finished, "lanes axis %s is not an axis of the tile", t->lanes), false;
+  if (t->lanes && out->lane == t->rank)
+    return cgh_fail(e, &diag_host_not_finished, "lanes axis %s is not an axis of the tile", t->lanes), false;
   return true;
 }
 
@@ -138,7 +140,9 @@ cgh_tile *cgh_new_tile(cgh_emit *e, const cgh_shape *s, ir_dtype dtype) {
 
 cgh_tile *cgh_tile_of(cgh_emit *e, const ir_value *v) {
   cgh_tile *t = ts_map_get(&e->tiles, ts_key(v));
-  if (!t) cgh_fail(e, &diag_host_not_finished, "operand %s is not a tile that was computed before", v->name ? v->name : "without a name");
+  if (!t)
+    cgh_fail(e, &diag_host_not_finished, "operand %s is not a tile that was computed before",
+             v->name ? v->name : "without a name");
   return t;
 }
 
@@ -147,7 +151,8 @@ void cgh_define(cgh_emit *e, const ir_value *v, cgh_tile *t) { ts_map_put(&e->ti
 LLVMValueRef cgh_scalar(cgh_emit *e, const ir_value *v) {
   cgh_tile *t = cgh_tile_of(e, v);
   if (!t) return NULL;
-  if (t->shape.rank) return cgh_fail(e, &diag_host_op, "operand %s must be a scalar here", v->name ? v->name : "without a name"), NULL;
+  if (t->shape.rank)
+    return cgh_fail(e, &diag_host_op, "operand %s must be a scalar here", v->name ? v->name : "without a name"), NULL;
   return t->v[0];
 }
 

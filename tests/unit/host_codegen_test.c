@@ -58,7 +58,8 @@ START_TEST(test_elementwise) {
   hk_init(&h);
   ir_kernel *k = hk_begin(&h, "scale");
   ir_sizes *sizes = h.module->sizes;
-  const ir_size *rows = ir_size_symbol(sizes, TS_STR("rows"), IR_SIZE_CALL, 1, 1000, 1), *cols = ir_size_symbol(sizes, TS_STR("cols"), IR_SIZE_CALL, 1, 1000, 1);
+  const ir_size *rows = ir_size_symbol(sizes, TS_STR("rows"), IR_SIZE_CALL, 1, 1000, 1),
+                *cols = ir_size_symbol(sizes, TS_STR("cols"), IR_SIZE_CALL, 1, 1000, 1);
   k->grid[0] = ir_size_ceildiv(sizes, cols, hk_size(&h, 32));
   k->grid[1] = rows;
   ir_value *x = hk_param(&h, "x", IR_PARAM_IN, IR_f16, 2, (const ir_size *[]){rows, cols});
@@ -103,7 +104,9 @@ START_TEST(test_grid_and_scalars) {
   k->grid[0] = hk_size(&h, 3), k->grid[1] = ir_size_add_const(h.module->sizes, gz, 1), k->grid[2] = gz;
   ir_value *y = hk_param(&h, "y", IR_PARAM_OUT, IR_i32, 4, (const ir_size *[]){gz, k->grid[1], k->grid[0], hk_size(&h, 5)});
   ir_value *p[3] = {hk_pid(&h, 0), hk_pid(&h, 1), hk_pid(&h, 2)};
-  ir_value *code = hk_op(&h, IR_SCALAR_add, p[0], hk_op(&h, IR_SCALAR_mul, hk_int(&h, 100), hk_op(&h, IR_SCALAR_add, p[1], hk_op(&h, IR_SCALAR_mul, p[2], hk_int(&h, 100)))));
+  ir_value *code = hk_op(
+    &h, IR_SCALAR_add, p[0],
+    hk_op(&h, IR_SCALAR_mul, hk_int(&h, 100), hk_op(&h, IR_SCALAR_add, p[1], hk_op(&h, IR_SCALAR_mul, p[2], hk_int(&h, 100)))));
   ir_value *i = axis_iota(&h, IR_i64, hk_int(&h, 0), "i:8");
   ir_value *v = ir_cast(&h.b, hk_op(&h, IR_SCALAR_add, hk_op(&h, IR_SCALAR_mul, i, hk_int(&h, 1000000)), code), IR_i32);
   hk_store(&h, y, (ir_value *[]){p[2], p[1], p[0], NULL}, "_ _ _ i", v, hk_op(&h, IR_SCALAR_lt, i, hk_int(&h, 5)));
@@ -113,7 +116,8 @@ START_TEST(test_grid_and_scalars) {
   int32_t *out = poisoned((N * 5 + 3) * 4);
   ck_assert_int_eq(hk_run(&image, (void *[]){out}, (int64_t[]){GZ, 3, GZ + 1, GZ}, N), 0);
   for (int b = 0; b < N; b++)
-    for (int e = 0; e < 5; e++) ck_assert_int_eq(out[b * 5 + e], e * 1000000 + b % 3 + 100 * (b / 3 % (GZ + 1)) + 10000 * (b / 3 / (GZ + 1)));
+    for (int e = 0; e < 5; e++)
+      ck_assert_int_eq(out[b * 5 + e], e * 1000000 + b % 3 + 100 * (b / 3 % (GZ + 1)) + 10000 * (b / 3 / (GZ + 1)));
   for (int e = 0; e < 3; e++) ck_assert_int_eq(out[N * 5 + e], (int32_t)0xABABABAB);
   free(out);
   finish(&h, &image);
@@ -171,7 +175,8 @@ START_TEST(test_gemv_q4) {
     want[n] = 0;
     for (int k = 0; k < K; k++) {
       int block = (n / rows * (K / 32) + k / 32), byte = codes[(block * 16 + k % 16) * rows + n % rows];
-      double s = ir_float_of_bits(IR_f16, scale[block * rows + n % rows]), m = ir_float_of_bits(IR_f16, min[block * rows + n % rows]);
+      double s = ir_float_of_bits(IR_f16, scale[block * rows + n % rows]),
+             m = ir_float_of_bits(IR_f16, min[block * rows + n % rows]);
       want[n] += x[k] * ((k % 32 < 16 ? byte & 15 : byte >> 4) * s + m);
     }
   }
@@ -203,7 +208,8 @@ START_TEST(test_dot_int8) {
   ir_value *k = loop->regions[0]->params[0];
   ir_value *x;
   if (split) {
-    x = hk_load(&h, flat, (ir_value *[]){NULL, hk_op(&h, IR_SCALAR_mul, k, hk_int(&h, 4))}, "m q", NULL, hk_tile(&h, ta, "m:3 q:8"));
+    x = hk_load(&h, flat, (ir_value *[]){NULL, hk_op(&h, IR_SCALAR_mul, k, hk_int(&h, 4))}, "m q", NULL,
+                hk_tile(&h, ta, "m:3 q:8"));
     x = hk_relabel(&h, "split", x, "q", "kk r", 0, 0, 1, hk_tile(&h, ta, "m:3 kk:2 r:4"));
   } else {
     x = hk_load(&h, a, (ir_value *[]){NULL, k, NULL}, "m kk r", NULL, hk_tile(&h, ta, "m:3 kk:2 r:4"));
@@ -241,12 +247,15 @@ START_TEST(test_dot_lanes) {
   hk h;
   hk_init(&h);
   hk_begin(&h, "attend");
-  ir_value *q = hk_param_c(&h, "q", IR_PARAM_IN, IR_f32, 2, (int64_t[]){Q, D}), *k = hk_param_c(&h, "k", IR_PARAM_IN, IR_f16, 2, (int64_t[]){T, D});
-  ir_value *v = hk_param_c(&h, "v", IR_PARAM_IN, IR_f32, 2, (int64_t[]){T, D}), *o = hk_param_c(&h, "o", IR_PARAM_OUT, IR_f32, 2, (int64_t[]){Q, D});
+  ir_value *q = hk_param_c(&h, "q", IR_PARAM_IN, IR_f32, 2, (int64_t[]){Q, D}),
+           *k = hk_param_c(&h, "k", IR_PARAM_IN, IR_f16, 2, (int64_t[]){T, D});
+  ir_value *v = hk_param_c(&h, "v", IR_PARAM_IN, IR_f32, 2, (int64_t[]){T, D}),
+           *o = hk_param_c(&h, "o", IR_PARAM_OUT, IR_f32, 2, (int64_t[]){Q, D});
   ir_value *qt = hk_load(&h, q, NULL, "q d", NULL, hk_tile(&h, IR_f32, "q:3 d:64*"));
   ir_value *kt = hk_load(&h, k, NULL, "t d", NULL, hk_tile(&h, IR_f16, "t:5 d:64*"));
   ir_value *s = hk_dot(&h, qt, kt, NULL, "d", hk_tile(&h, IR_f32, "q:3 t:5"));
-  ir_value *e = hk_dot(&h, s, hk_load(&h, v, NULL, "t d", NULL, hk_tile(&h, IR_f32, "t:5 d:64*")), NULL, "t", hk_tile(&h, IR_f32, "q:3 d:64*"));
+  ir_value *e = hk_dot(&h, s, hk_load(&h, v, NULL, "t d", NULL, hk_tile(&h, IR_f32, "t:5 d:64*")), NULL, "t",
+                       hk_tile(&h, IR_f32, "q:3 d:64*"));
   hk_store(&h, o, NULL, "q d", e, NULL);
   hk_image image;
   compile(&h, isas[_i], &image);
@@ -276,7 +285,8 @@ START_TEST(test_softmax) {
   hk_init(&h);
   ir_kernel *kernel = hk_begin(&h, "softmax");
   kernel->grid[0] = hk_size(&h, R);
-  ir_value *x = hk_param_c(&h, "x", IR_PARAM_IN, IR_f32, 2, (int64_t[]){R, C}), *y = hk_param_c(&h, "y", IR_PARAM_OUT, IR_f32, 2, (int64_t[]){R, C});
+  ir_value *x = hk_param_c(&h, "x", IR_PARAM_IN, IR_f32, 2, (int64_t[]){R, C}),
+           *y = hk_param_c(&h, "y", IR_PARAM_OUT, IR_f32, 2, (int64_t[]){R, C});
   ir_value *r = hk_pid(&h, 0);
   const ir_type *t = hk_tile(&h, IR_f32, "co:7 c:16*");
   ir_value *co = hk_op(&h, IR_SCALAR_mul, axis_iota(&h, IR_i64, hk_int(&h, 0), "co:7"), hk_int(&h, 16));
@@ -313,8 +323,10 @@ START_TEST(test_norm_rope) {
   hk h;
   hk_init(&h);
   hk_begin(&h, "norm_rope");
-  ir_value *x = hk_param_c(&h, "x", IR_PARAM_IN, IR_f32, 1, (int64_t[]){D}), *c = hk_param_c(&h, "cos", IR_PARAM_IN, IR_f32, 1, (int64_t[]){D / 2});
-  ir_value *s = hk_param_c(&h, "sin", IR_PARAM_IN, IR_f32, 1, (int64_t[]){D / 2}), *y = hk_param_c(&h, "y", IR_PARAM_OUT, IR_f32, 1, (int64_t[]){D});
+  ir_value *x = hk_param_c(&h, "x", IR_PARAM_IN, IR_f32, 1, (int64_t[]){D}),
+           *c = hk_param_c(&h, "cos", IR_PARAM_IN, IR_f32, 1, (int64_t[]){D / 2});
+  ir_value *s = hk_param_c(&h, "sin", IR_PARAM_IN, IR_f32, 1, (int64_t[]){D / 2}),
+           *y = hk_param_c(&h, "y", IR_PARAM_OUT, IR_f32, 1, (int64_t[]){D});
   ir_value *y2 = hk_param_c(&h, "y2", IR_PARAM_OUT, IR_f32, 2, (int64_t[]){D / 2, 2});
   ir_region *body = h.b.region;
   ir_value *zero = hk_real(&h, 0);
@@ -326,10 +338,12 @@ START_TEST(test_norm_rope) {
   ir_yield(&h.b, 1, &sum);
   h.b.region = body;
   ir_value *mean = hk_op(&h, IR_SCALAR_add, hk_op(&h, IR_SCALAR_mul, loop->results[0], hk_real(&h, 1.0 / D)), hk_real(&h, 1e-5));
-  ir_value *row = hk_op(&h, IR_SCALAR_mul, hk_load(&h, x, NULL, "d", NULL, hk_tile(&h, IR_f32, "d:64*")), ir_apply_op(&h.b, IR_SCALAR_rsqrt, mean, NULL, NULL));
+  ir_value *row = hk_op(&h, IR_SCALAR_mul, hk_load(&h, x, NULL, "d", NULL, hk_tile(&h, IR_f32, "d:64*")),
+                        ir_apply_op(&h.b, IR_SCALAR_rsqrt, mean, NULL, NULL));
   const ir_type *half = hk_tile(&h, IR_f32, "i:32*");
   ir_value *pairs = hk_relabel(&h, "split", row, "d", "i two", 0, 0, 1, hk_tile(&h, IR_f32, "i:32* two:2"));
-  ir_value *even = hk_relabel(&h, "pick", pairs, "two", "", 0, 0, 1, half), *odd = hk_relabel(&h, "pick", pairs, "two", "", 1, 0, 1, half);
+  ir_value *even = hk_relabel(&h, "pick", pairs, "two", "", 0, 0, 1, half),
+           *odd = hk_relabel(&h, "pick", pairs, "two", "", 1, 0, 1, half);
   ir_value *cs = hk_load(&h, c, NULL, "i", NULL, half), *sn = hk_load(&h, s, NULL, "i", NULL, half);
   ir_value *a = hk_op(&h, IR_SCALAR_sub, hk_op(&h, IR_SCALAR_mul, even, cs), hk_op(&h, IR_SCALAR_mul, odd, sn));
   ir_value *b = hk_op(&h, IR_SCALAR_add, hk_op(&h, IR_SCALAR_mul, even, sn), hk_op(&h, IR_SCALAR_mul, odd, cs));
@@ -361,7 +375,7 @@ START_TEST(test_norm_rope) {
 }
 END_TEST
 
-// ---- gather, scatter, atomics --------------------------------------------------------------------------------------------------
+// ---- gather, scatter, atomics -----------------------------------------------------------------------------------------------
 // Rows of a table by index (absent: -1), columns permuted by an index in the lanes, sums per column by atomics.
 START_TEST(test_gather) {
   enum { V = 9, D = 32, R = 6 };
@@ -369,11 +383,16 @@ START_TEST(test_gather) {
   hk h;
   hk_init(&h);
   hk_begin(&h, "gather");
-  ir_value *table = hk_param_c(&h, "table", IR_PARAM_IN, IR_f32, 2, (int64_t[]){V, D}), *ids = hk_param_c(&h, "ids", IR_PARAM_IN, IR_i32, 1, (int64_t[]){R});
-  ir_value *perm = hk_param_c(&h, "perm", IR_PARAM_IN, IR_i32, 1, (int64_t[]){D}), *rows = hk_param_c(&h, "rows", IR_PARAM_OUT, IR_f32, 2, (int64_t[]){R, D});
-  ir_value *mixed = hk_param_c(&h, "mixed", IR_PARAM_OUT, IR_f32, 2, (int64_t[]){R, D}), *back = hk_param_c(&h, "back", IR_PARAM_OUT, IR_f32, 2, (int64_t[]){R, D});
-  ir_value *sums = hk_param_c(&h, "sums", IR_PARAM_INOUT, IR_f32, 2, (int64_t[]){1, D}), *turned = hk_param_c(&h, "turned", IR_PARAM_OUT, IR_f32, 2, (int64_t[]){D, R});
-  ir_value *id = hk_load(&h, ids, NULL, "r", NULL, hk_tile(&h, IR_i32, "r:6")), *there = hk_op(&h, IR_SCALAR_ge, id, ir_const_int(&h.b, IR_i32, 0));
+  ir_value *table = hk_param_c(&h, "table", IR_PARAM_IN, IR_f32, 2, (int64_t[]){V, D}),
+           *ids = hk_param_c(&h, "ids", IR_PARAM_IN, IR_i32, 1, (int64_t[]){R});
+  ir_value *perm = hk_param_c(&h, "perm", IR_PARAM_IN, IR_i32, 1, (int64_t[]){D}),
+           *rows = hk_param_c(&h, "rows", IR_PARAM_OUT, IR_f32, 2, (int64_t[]){R, D});
+  ir_value *mixed = hk_param_c(&h, "mixed", IR_PARAM_OUT, IR_f32, 2, (int64_t[]){R, D}),
+           *back = hk_param_c(&h, "back", IR_PARAM_OUT, IR_f32, 2, (int64_t[]){R, D});
+  ir_value *sums = hk_param_c(&h, "sums", IR_PARAM_INOUT, IR_f32, 2, (int64_t[]){1, D}),
+           *turned = hk_param_c(&h, "turned", IR_PARAM_OUT, IR_f32, 2, (int64_t[]){D, R});
+  ir_value *id = hk_load(&h, ids, NULL, "r", NULL, hk_tile(&h, IR_i32, "r:6")),
+           *there = hk_op(&h, IR_SCALAR_ge, id, ir_const_int(&h.b, IR_i32, 0));
   ir_value *p = hk_load(&h, perm, NULL, "d", NULL, hk_tile(&h, IR_i32, "d:32*"));
   const ir_type *t = hk_tile(&h, IR_f32, "r:6 d:32*");
   ir_value *x = hk_load(&h, table, (ir_value *[]){id, NULL}, "_ d", there, t);
@@ -382,13 +401,15 @@ START_TEST(test_gather) {
   hk_store(&h, mixed, NULL, "r d", g, NULL);
   ir_value *low = hk_op(&h, IR_SCALAR_lt, p, ir_const_int(&h.b, IR_i32, 20));
   hk_store(&h, back, (ir_value *[]){NULL, p}, "r _", g, low);
-  ir_op *atomic = ir_build(&h.b, IR_OP_atomic, 4, (ir_value *[]){sums, hk_op(&h, IR_SCALAR_sub, id, id), hk_int(&h, 0), x}, 0, NULL);
+  ir_op *atomic =
+    ir_build(&h.b, IR_OP_atomic, 4, (ir_value *[]){sums, hk_op(&h, IR_SCALAR_sub, id, id), hk_int(&h, 0), x}, 0, NULL);
   ir_set_sym(&h.b, atomic, "op", hk_name(&h, "add"));
   ir_set_axes(&h.b, atomic, "at", 2, (ts_sym[]){h.module->none, hk_name(&h, "d")});
   hk_store(&h, turned, NULL, "d r", x, NULL);
   hk_image image;
   compile(&h, isas[_i], &image);
-  float *ts = floats(V * D), *rs = poisoned(R * D * 4), *ms = poisoned(R * D * 4), *bs = poisoned(R * D * 4), sum[D] = {0}, *us = poisoned(R * D * 4);
+  float *ts = floats(V * D), *rs = poisoned(R * D * 4), *ms = poisoned(R * D * 4), *bs = poisoned(R * D * 4), sum[D] = {0},
+        *us = poisoned(R * D * 4);
   int32_t is[R] = {3, -1, 0, 8, 3, -1}, ps[D];
   for (int i = 0; i < D; i++) ps[i] = (i * 5 + 3) % D;
   ck_assert_int_eq(hk_run(&image, (void *[]){ts, is, ps, rs, ms, bs, sum, us}, (int64_t[]){1, 1, 1}, 1), 0);
@@ -407,17 +428,21 @@ START_TEST(test_gather) {
 }
 END_TEST
 
-// ---- reductions, scans, lookups --------------------------------------------------------------------------------------------------
+// ---- reductions, scans, lookups ---------------------------------------------------------------------------------------------
 START_TEST(test_reductions) {
   enum { A = 3, B = 24 };
   seed();
   hk h;
   hk_init(&h);
   hk_begin(&h, "reductions");
-  ir_value *x = hk_param_c(&h, "x", IR_PARAM_IN, IR_f32, 2, (int64_t[]){A, B}), *n = hk_param_c(&h, "n", IR_PARAM_IN, IR_i32, 2, (int64_t[]){A, B});
-  ir_value *best = hk_param_c(&h, "best", IR_PARAM_OUT, IR_f32, 1, (int64_t[]){A}), *where = hk_param_c(&h, "where", IR_PARAM_OUT, IR_i32, 1, (int64_t[]){A});
-  ir_value *low = hk_param_c(&h, "low", IR_PARAM_OUT, IR_i32, 1, (int64_t[]){B}), *prefix = hk_param_c(&h, "prefix", IR_PARAM_OUT, IR_i32, 2, (int64_t[]){A, B});
-  ir_value *down = hk_param_c(&h, "down", IR_PARAM_OUT, IR_i32, 2, (int64_t[]){A, B}), *first = hk_param_c(&h, "first", IR_PARAM_OUT, IR_i32, 1, (int64_t[]){B});
+  ir_value *x = hk_param_c(&h, "x", IR_PARAM_IN, IR_f32, 2, (int64_t[]){A, B}),
+           *n = hk_param_c(&h, "n", IR_PARAM_IN, IR_i32, 2, (int64_t[]){A, B});
+  ir_value *best = hk_param_c(&h, "best", IR_PARAM_OUT, IR_f32, 1, (int64_t[]){A}),
+           *where = hk_param_c(&h, "where", IR_PARAM_OUT, IR_i32, 1, (int64_t[]){A});
+  ir_value *low = hk_param_c(&h, "low", IR_PARAM_OUT, IR_i32, 1, (int64_t[]){B}),
+           *prefix = hk_param_c(&h, "prefix", IR_PARAM_OUT, IR_i32, 2, (int64_t[]){A, B});
+  ir_value *down = hk_param_c(&h, "down", IR_PARAM_OUT, IR_i32, 2, (int64_t[]){A, B}),
+           *first = hk_param_c(&h, "first", IR_PARAM_OUT, IR_i32, 1, (int64_t[]){B});
   const ir_type *t = hk_tile(&h, IR_f32, "a:3 b:24*"), *ti = hk_tile(&h, IR_i32, "a:3 b:24*");
   ir_value *xt = hk_load(&h, x, NULL, "a b", NULL, t), *nt = hk_load(&h, n, NULL, "a b", NULL, ti);
   const ir_type *results[2] = {hk_tile(&h, IR_f32, "a:3"), hk_tile(&h, IR_i32, "a:3")};
@@ -480,8 +505,10 @@ START_TEST(test_lookup) {
   hk h;
   hk_init(&h);
   hk_begin(&h, "lookup");
-  ir_value *table = hk_param_c(&h, "t", IR_PARAM_IN, IR_f32, 1, (int64_t[]){n}), *index = hk_param_c(&h, "i", IR_PARAM_IN, IR_u8, 1, (int64_t[]){48});
-  ir_value *y = hk_param_c(&h, "y", IR_PARAM_OUT, IR_f32, 1, (int64_t[]){48}), *z = hk_param_c(&h, "z", IR_PARAM_OUT, IR_f32, 1, (int64_t[]){48});
+  ir_value *table = hk_param_c(&h, "t", IR_PARAM_IN, IR_f32, 1, (int64_t[]){n}),
+           *index = hk_param_c(&h, "i", IR_PARAM_IN, IR_u8, 1, (int64_t[]){48});
+  ir_value *y = hk_param_c(&h, "y", IR_PARAM_OUT, IR_f32, 1, (int64_t[]){48}),
+           *z = hk_param_c(&h, "z", IR_PARAM_OUT, IR_f32, 1, (int64_t[]){48});
   char axes[2][16];
   snprintf(axes[0], sizeof axes[0], "v:%d", n);
   snprintf(axes[1], sizeof axes[1], "v:%d*", n);
@@ -505,18 +532,20 @@ START_TEST(test_lookup) {
 }
 END_TEST
 
-// ---- control flow --------------------------------------------------------------------------------------------------------------
+// ---- control flow -----------------------------------------------------------------------------------------------------------
 // if with results inside for; raise drops the rest of its block.
 START_TEST(test_control) {
   hk h;
   hk_init(&h);
   ir_kernel *kernel = hk_begin(&h, "control");
   kernel->grid[0] = hk_size(&h, 4);
-  ir_value *x = hk_param_c(&h, "x", IR_PARAM_IN, IR_i32, 2, (int64_t[]){4, 16}), *y = hk_param_c(&h, "y", IR_PARAM_OUT, IR_i32, 2, (int64_t[]){4, 16});
+  ir_value *x = hk_param_c(&h, "x", IR_PARAM_IN, IR_i32, 2, (int64_t[]){4, 16}),
+           *y = hk_param_c(&h, "y", IR_PARAM_OUT, IR_i32, 2, (int64_t[]){4, 16});
   ir_value *b = hk_pid(&h, 0);
   const ir_type *t = hk_tile(&h, IR_i32, "i:16*");
   ir_value *v = hk_load(&h, x, (ir_value *[]){b, NULL}, "_ i", NULL, t);
-  ir_op *raise = ir_build(&h.b, IR_OP_raise, 1, (ir_value *[]){hk_op(&h, IR_SCALAR_gt, v, ir_const_int(&h.b, IR_i32, 100))}, 0, NULL);
+  ir_op *raise =
+    ir_build(&h.b, IR_OP_raise, 1, (ir_value *[]){hk_op(&h, IR_SCALAR_gt, v, ir_const_int(&h.b, IR_i32, 100))}, 0, NULL);
   ir_set_int(&h.b, raise, "code", 7);
   ir_set_text(&h.b, raise, "text", "too large");
   ir_region *body = h.b.region;
@@ -555,7 +584,8 @@ END_TEST
 
 // Integer operators on i32 and u8, vectors and scalars, against C.
 START_TEST(test_integers) {
-  static const ir_scalar ops[] = {IR_SCALAR_add, IR_SCALAR_sub, IR_SCALAR_mul, IR_SCALAR_div, IR_SCALAR_rem, IR_SCALAR_min, IR_SCALAR_max, IR_SCALAR_and, IR_SCALAR_or, IR_SCALAR_xor, IR_SCALAR_shl, IR_SCALAR_shr};
+  static const ir_scalar ops[] = {IR_SCALAR_add, IR_SCALAR_sub, IR_SCALAR_mul, IR_SCALAR_div, IR_SCALAR_rem, IR_SCALAR_min,
+                                  IR_SCALAR_max, IR_SCALAR_and, IR_SCALAR_or,  IR_SCALAR_xor, IR_SCALAR_shl, IR_SCALAR_shr};
   enum { OPS = sizeof ops / sizeof ops[0] };
   seed();
   for (int type = 0; type < 2; type++) {
@@ -563,13 +593,15 @@ START_TEST(test_integers) {
     hk h;
     hk_init(&h);
     hk_begin(&h, "integers");
-    ir_value *x = hk_param_c(&h, "x", IR_PARAM_IN, t, 1, (int64_t[]){32}), *y = hk_param_c(&h, "y", IR_PARAM_IN, t, 1, (int64_t[]){32});
+    ir_value *x = hk_param_c(&h, "x", IR_PARAM_IN, t, 1, (int64_t[]){32}),
+             *y = hk_param_c(&h, "y", IR_PARAM_IN, t, 1, (int64_t[]){32});
     ir_value *z = hk_param_c(&h, "z", IR_PARAM_OUT, t, 2, (int64_t[]){OPS + 2, 32});
     const ir_type *tile = hk_tile(&h, t, "i:32*");
     ir_value *a = hk_load(&h, x, NULL, "i", NULL, tile), *b = hk_load(&h, y, NULL, "i", NULL, tile);
     for (int i = 0; i < OPS; i++) hk_store(&h, z, (ir_value *[]){hk_int(&h, i), NULL}, "_ i", hk_op(&h, ops[i], a, b), NULL);
     for (int i = 0; i < 2; i++)   // by a power of two
-      hk_store(&h, z, (ir_value *[]){hk_int(&h, OPS + i), NULL}, "_ i", hk_op(&h, i ? IR_SCALAR_rem : IR_SCALAR_div, a, ir_const_int(&h.b, t, 8)), NULL);
+      hk_store(&h, z, (ir_value *[]){hk_int(&h, OPS + i), NULL}, "_ i",
+               hk_op(&h, i ? IR_SCALAR_rem : IR_SCALAR_div, a, ir_const_int(&h.b, t, 8)), NULL);
     hk_image image;
     compile(&h, isas[_i], &image);
     size_t w = ir_dtype_bits(t) / 8;
@@ -597,14 +629,15 @@ START_TEST(test_integers) {
         default: r = p >> q; break;
       }
       memcpy(&got, zs + (size_t)i * w, w);
-      ck_assert_msg(ir_int_of_bits(t, (uint64_t)got) == ir_wrap(t, r), "%s of %s", ir_dtype_name(t), ir_scalar_get(ops[i / 32 % OPS])->name);
+      ck_assert_msg(ir_int_of_bits(t, (uint64_t)got) == ir_wrap(t, r), "%s of %s", ir_dtype_name(t),
+                    ir_scalar_get(ops[i / 32 % OPS])->name);
     }
     finish(&h, &image);
   }
 }
 END_TEST
 
-// ---- images, refusals ----------------------------------------------------------------------------------------------------------
+// ---- images, refusals -------------------------------------------------------------------------------------------------------
 // Several kernels in one image, byte for byte the same every time; text forms are there when asked for.
 START_TEST(test_image) {
   const unsigned char *image[2];
@@ -620,7 +653,8 @@ START_TEST(test_image) {
       cgh_code code;
       cgh_options o = {.llvm_text = true, .assembly = true};
       ck_assert_int_eq(cgh_compile(h[i].kernel, isas[0], &o, &h[i].arena, &h[i].diags, &code), TS_OK);
-      ck_assert(strstr(code.llvm.data, "define hidden") && strstr(code.assembly.data, "vfmadd") && strstr(code.assembly.data, "spec.yaml:2:1"));
+      ck_assert(strstr(code.llvm.data, "define hidden") && strstr(code.assembly.data, "vfmadd") &&
+                strstr(code.assembly.data, "spec.yaml:2:1"));
       objects[k] = (cgh_object){code.object, code.object_bytes};
     }
     ck_assert_int_eq(cgh_link(objects, 3, &h[i].arena, &h[i].diags, &image[i], &bytes[i]), TS_OK);

@@ -30,7 +30,8 @@ ir_kernel *hk_begin(hk *h, const char *name) {
 }
 
 ir_value *hk_param(hk *h, const char *name, ir_param_role role, ir_dtype t, unsigned rank, const ir_size *const *shape) {
-  return ir_kernel_param(h->module, h->kernel, hk_name(h, name), ir_mem_type(h->module, t, rank, shape, NULL, IR_SPACE_GLOBAL, NULL), role);
+  return ir_kernel_param(h->module, h->kernel, hk_name(h, name),
+                         ir_mem_type(h->module, t, rank, shape, NULL, IR_SPACE_GLOBAL, NULL), role);
 }
 
 ir_value *hk_param_c(hk *h, const char *name, ir_param_role role, ir_dtype t, unsigned rank, const int64_t *shape) {
@@ -104,8 +105,8 @@ ir_value *hk_dot(hk *h, ir_value *a, ir_value *b, ir_value *acc, const char *ove
   return ir_dot(&h->b, a, b, acc, n, names, t);
 }
 
-ir_value *hk_relabel(hk *h, const char *kind, ir_value *x, const char *axis, const char *to, int64_t at, int64_t count, int64_t step,
-                     const ir_type *t) {
+ir_value *hk_relabel(hk *h, const char *kind, ir_value *x, const char *axis, const char *to, int64_t at, int64_t count,
+                     int64_t step, const ir_type *t) {
   ir_op *op = ir_build(&h->b, IR_OP_relabel, 1, &x, 1, &t);
   ts_sym names[12] = {NULL};
   unsigned n = split_names(h, to, names);
@@ -227,7 +228,8 @@ static ir_value *nibbles(hk *h, ir_value *codes, bool high, ir_value *table, con
     ir_set_sym(&h->b, op, "axis", hk_name(h, "v"));
     return op->results[0];
   }
-  v = high ? hk_op(h, IR_SCALAR_shr, v, ir_const_int(&h->b, IR_u8, 4)) : hk_op(h, IR_SCALAR_and, v, ir_const_int(&h->b, IR_u8, 15));
+  v =
+    high ? hk_op(h, IR_SCALAR_shr, v, ir_const_int(&h->b, IR_u8, 4)) : hk_op(h, IR_SCALAR_and, v, ir_const_int(&h->b, IR_u8, 15));
   return ir_cast(&h->b, v, IR_f32);
 }
 
@@ -243,8 +245,12 @@ void hk_gemv_q4(hk *h, int64_t n, int64_t k, int64_t rows, int64_t step, bool ta
   char axes[64];
   snprintf(axes, sizeof axes, "n:%d*", (int)rows);
   const ir_type *row = hk_tile(h, IR_f32, axes), *half = hk_tile(h, IR_f16, axes);
-  ir_value *values = table ? ir_cast(&h->b, ir_build(&h->b, IR_OP_iota, 1, (ir_value *[]){ir_const_int(&h->b, IR_i32, 0)}, 1,
-                                                       (const ir_type *[]){hk_tile(h, IR_i32, "v:16*")})->results[0], IR_f32) : NULL;
+  ir_value *values = table ? ir_cast(&h->b,
+                                     ir_build(&h->b, IR_OP_iota, 1, (ir_value *[]){ir_const_int(&h->b, IR_i32, 0)}, 1,
+                                              (const ir_type *[]){hk_tile(h, IR_i32, "v:16*")})
+                                       ->results[0],
+                                     IR_f32)
+                           : NULL;
   ir_region *body = h->b.region;
   ir_value *zero = ir_full(&h->b, hk_real(h, 0), row);
   ir_op *loop = ir_for(&h->b, hk_int(h, 0), hk_int(h, k / 32), hk_int(h, 1), 1, &zero);
@@ -258,9 +264,11 @@ void hk_gemv_q4(hk *h, int64_t n, int64_t k, int64_t rows, int64_t step, bool ta
   ir_region *outer = h->b.region;
   ir_op *inner = ir_for(&h->b, hk_int(h, 0), hk_int(h, 16), hk_int(h, step), 1, &zero);
   h->b.region = inner->regions[0];
-  ir_value *j = inner->regions[0]->params[0], *kl = hk_op(h, IR_SCALAR_add, k0, j), *kh = hk_op(h, IR_SCALAR_add, kl, hk_int(h, 16));
+  ir_value *j = inner->regions[0]->params[0], *kl = hk_op(h, IR_SCALAR_add, k0, j),
+           *kh = hk_op(h, IR_SCALAR_add, kl, hk_int(h, 16));
   ir_value *c = hk_load(h, codes, (ir_value *[]){nb, kb, j, NULL}, "_ _ k n", NULL, ct);
-  ir_value *sum = hk_dot(h, hk_load(h, x, &kl, "k", NULL, xt), nibbles(h, c, false, values, ft), inner->regions[0]->params[1], "k", row);
+  ir_value *sum =
+    hk_dot(h, hk_load(h, x, &kl, "k", NULL, xt), nibbles(h, c, false, values, ft), inner->regions[0]->params[1], "k", row);
   sum = hk_dot(h, hk_load(h, x, &kh, "k", NULL, xt), nibbles(h, c, true, values, ft), sum, "k", row);
   ir_yield(&h->b, 1, &sum);
   h->b.region = outer;
@@ -308,7 +316,8 @@ void hk_gemv_words(hk *h, int64_t n, int64_t k, int64_t rows) {
   snprintf(axes, sizeof axes, "j:4 n:%d*", (int)rows);
   ir_value *words = hk_load(h, codes, (ir_value *[]){nb, kb, NULL, NULL}, "_ _ j n", NULL, hk_tile(h, IR_u32, axes));
   for (int i = 0; i < 8; i++) {
-    ir_value *k0 = hk_op(h, IR_SCALAR_add, hk_op(h, IR_SCALAR_mul, kb, hk_int(h, 32)), hk_int(h, 16 * (i / 4) + i % 4)), *at = hk_int(h, 0);
+    ir_value *k0 = hk_op(h, IR_SCALAR_add, hk_op(h, IR_SCALAR_mul, kb, hk_int(h, 32)), hk_int(h, 16 * (i / 4) + i % 4)),
+             *at = hk_int(h, 0);
     const ir_type *it = hk_tile(h, IR_i64, "j:4");
     at = ir_build(&h->b, IR_OP_iota, 1, &at, 1, &it)->results[0];
     at = hk_op(h, IR_SCALAR_add, hk_op(h, IR_SCALAR_mul, at, hk_int(h, 4)), k0);

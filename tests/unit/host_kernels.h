@@ -16,7 +16,7 @@ typedef struct hk {
 
 void hk_init(hk *h);
 void hk_deinit(hk *h);
-ir_kernel *hk_begin(hk *h, const char *name);                 // a kernel of class host; h->b builds its body
+ir_kernel *hk_begin(hk *h, const char *name);   // a kernel of class host; h->b builds its body
 ir_value *hk_param(hk *h, const char *name, ir_param_role role, ir_dtype t, unsigned rank, const ir_size *const *shape);
 ir_value *hk_param_c(hk *h, const char *name, ir_param_role role, ir_dtype t, unsigned rank, const int64_t *shape);
 ts_sym hk_name(hk *h, const char *name);
@@ -26,13 +26,13 @@ const ir_type *hk_tile(hk *h, ir_dtype t, const char *axes);
 // Loads and stores with index values (NULL: 0) and `at` names separated by spaces ("m _ k").
 ir_value *hk_load(hk *h, ir_value *mem, ir_value *const *index, const char *at, ir_value *mask, const ir_type *result);
 void hk_store(hk *h, ir_value *mem, ir_value *const *index, const char *at, ir_value *v, ir_value *mask);
-ir_value *hk_int(hk *h, int64_t v);                           // i64
-ir_value *hk_real(hk *h, double v);                           // f32
+ir_value *hk_int(hk *h, int64_t v);   // i64
+ir_value *hk_real(hk *h, double v);   // f32
 ir_value *hk_pid(hk *h, int axis);
 ir_value *hk_op(hk *h, ir_scalar op, ir_value *x, ir_value *y);
 ir_value *hk_dot(hk *h, ir_value *a, ir_value *b, ir_value *acc, const char *over, const ir_type *t);
-ir_value *hk_relabel(hk *h, const char *kind, ir_value *x, const char *axis, const char *to, int64_t at, int64_t count, int64_t step,
-                     const ir_type *t);
+ir_value *hk_relabel(hk *h, const char *kind, ir_value *x, const char *axis, const char *to, int64_t at, int64_t count,
+                     int64_t step, const ir_type *t);
 
 // Levels that this CPU has, oldest first.
 unsigned hk_isas(const cgh_isa **out, unsigned capacity);
@@ -51,7 +51,7 @@ void hk_unmap(hk_image *i);
 int hk_run(const hk_image *i, void *const *bufs, const int64_t *dims, uint32_t blocks);
 
 // ---- kernels ---------------------------------------------------------------------------------------------------------------
-// C[m, n] (+)= A[m, k] B, B packed [n/cols, k, cols]; block (mb, nb) computes rows x cols. A's block is packed into a panel first.
+// C[m, n] = A[m, k] B, B packed [n/cols, k, cols]; block (mb, nb) computes rows x cols. A's block is packed into a panel first.
 void hk_gemm(hk *h, int64_t m, int64_t n, int64_t k, int64_t rows, int64_t cols, int64_t unroll);
 // y[n] = sum over k of x[k] * (code * scale + min); codes u8[n/rows, k/32, 16, rows], low nibble k, high nibble k + 16; scale and
 // min f16[n/rows, k/32, rows]. table: codes become floats by lookup instead of arithmetic; step: how many k a

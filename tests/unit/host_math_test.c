@@ -44,12 +44,14 @@ static const ir_fn *cast_fn(hk *h, ir_dtype from, ir_dtype to) {
 }
 
 // ---- functions ---------------------------------------------------------------------------------------------------------------
-typedef struct range { double lo, hi; } range;
+typedef struct range {
+  double lo, hi;
+} range;
 typedef struct function {
   ir_scalar op;
   long double (*exact)(long double);
-  double ulp32, ulp64;        // 0: not offered
-  range ranges[4];            // dense samples; every function also gets random bits and special values
+  double ulp32, ulp64;   // 0: not offered
+  range ranges[4];       // dense samples; every function also gets random bits and special values
 } function;
 
 static long double rsqrt_exact(long double x) { return 1 / sqrtl(x); }
@@ -68,7 +70,9 @@ static const function functions[] = {
 };
 enum { FUNCTIONS = sizeof functions / sizeof functions[0], SAMPLES = 16 * 4096 };
 
-static const double specials[] = {0.0, -0.0, 1, -1, INFINITY, -INFINITY, NAN, 0x1p-149, -0x1p-149, 0x1p-126, 0x1p-140, 0x1.fffffep127, 88.72283, -87.3, -103.9, 127.9999};
+static const double specials[] = {0.0,      -0.0,     1,         -1,       INFINITY, -INFINITY,
+                                  NAN,      0x1p-149, -0x1p-149, 0x1p-126, 0x1p-140, 0x1.fffffep127,
+                                  88.72283, -87.3,    -103.9,    127.9999};
 
 static uint64_t seed_of(void) { return UINT64_C(0x9E3779B97F4A7C15); }
 static uint64_t next_random(uint64_t *s) {
@@ -159,7 +163,8 @@ START_TEST(test_functions) {
 END_TEST
 
 // ---- casts -------------------------------------------------------------------------------------------------------------------
-static const ir_dtype types[] = {IR_f64, IR_f32, IR_f16, IR_bf16, IR_f8e4m3, IR_f8e5m2, IR_i64, IR_i32, IR_i16, IR_i8, IR_u64, IR_u32, IR_u16, IR_u8};
+static const ir_dtype types[] = {IR_f64, IR_f32, IR_f16, IR_bf16, IR_f8e4m3, IR_f8e5m2, IR_i64,
+                                 IR_i32, IR_i16, IR_i8,  IR_u64,  IR_u32,    IR_u16,    IR_u8};
 enum { TYPES = sizeof types / sizeof types[0], CAST_SAMPLES = 16 * 512 };
 
 static uint64_t read_bits(const void *p, ir_dtype t, int i) {
@@ -171,7 +176,9 @@ static uint64_t read_bits(const void *p, ir_dtype t, int i) {
 
 // Random bits, biased towards values where roundings and saturations happen.
 static uint64_t cast_sample(ir_dtype t, uint64_t *seed, int i) {
-  static const double edges[] = {0.5, 1.5, 2.5, 127.5, 128, 255.5, 448, 464, 57344, 61440, 65504, 65520, 32767.5, 2147483647.0, 4294967295.0, 9.3e18, 0x1p-25, 0x1.8p-24, 0x1p-7, 0x1.8p-10, 0x1p-17, INFINITY, NAN, 0};
+  static const double edges[] = {0.5,     1.5,       2.5,    127.5,     128,     255.5,        448,          464,
+                                 57344,   61440,     65504,  65520,     32767.5, 2147483647.0, 4294967295.0, 9.3e18,
+                                 0x1p-25, 0x1.8p-24, 0x1p-7, 0x1.8p-10, 0x1p-17, INFINITY,     NAN,          0};
   uint64_t r = next_random(seed);
   if (!ir_is_float(t)) return i % 2 ? r : r >> (r % 61 + 3);
   if (i % 4 == 0) {
@@ -231,8 +238,8 @@ START_TEST(test_casts) {
         uint64_t in = read_bits(x, from, i), got = read_bits(y, to, i), want = cast_exact(from, to, in);
         if (out < 8) want &= (UINT64_C(1) << 8 * out) - 1;
         bool nan = ir_is_float(to) && isnan(ir_float_of_bits(to, want)) && isnan(ir_float_of_bits(to, got));
-        ck_assert_msg(nan || got == want, "%s: %s(%s %llx): %llx, not %llx", isas[level]->name, ir_dtype_name(to), ir_dtype_name(from),
-                      (unsigned long long)in, (unsigned long long)got, (unsigned long long)want);
+        ck_assert_msg(nan || got == want, "%s: %s(%s %llx): %llx, not %llx", isas[level]->name, ir_dtype_name(to),
+                      ir_dtype_name(from), (unsigned long long)in, (unsigned long long)got, (unsigned long long)want);
       }
       free(x);
       free(y);
