@@ -154,12 +154,10 @@ void cgh_reduce(cgh_emit *e, const ir_op *op) {
   cgh_shape s = r.result;
   // A vector all of whose axes are reduced is folded at the end; every other reduced axis is unrolled.
   bool across = q->vec && !s.vec;
-  uint32_t inside = 0;
   for (unsigned i = q->lane; i < q->rank; i++) {
     bool found = false;
     for (uint32_t k = 0; k < r.over_count; k++) found |= r.over[k] == q->axis[i];
     across &= found;
-    inside += found;
   }
   if (across) {
     s.lane = s.rank;

@@ -1,6 +1,7 @@
 // See host_kernels.h.
 #include "tests/unit/host_kernels.h"
 
+#include <cpuid.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -124,7 +125,8 @@ unsigned hk_isas(const cgh_isa **out, unsigned capacity) {
   uint32_t have = 0;
   if (__builtin_cpu_supports("avx2")) have |= TSR_HAS_avx2;
   if (__builtin_cpu_supports("fma")) have |= TSR_HAS_fma;
-  if (__builtin_cpu_supports("f16c")) have |= TSR_HAS_f16c;
+  unsigned a, b, c, d;
+  if (__get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C)) have |= TSR_HAS_f16c;
   if (__builtin_cpu_supports("bmi2")) have |= TSR_HAS_bmi2;
   if (__builtin_cpu_supports("avx512f")) have |= TSR_HAS_avx512f;
   if (__builtin_cpu_supports("avx512bw")) have |= TSR_HAS_avx512bw;
