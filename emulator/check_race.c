@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 
 enum { CELL_PAGE_SHIFT = 10, CELLS_PER_PAGE = 1 << (CELL_PAGE_SHIFT - 2), WAYS = 2 };
-enum { REC_STRONG = 1, REC_CTA = 2, REC_ATOMIC = 4 };
+enum { REC_STRONG = 1, REC_CTA = 2, REC_READ_ONLY = 4 };
 
 typedef struct rec {           // an access; block 0: none, else its number + 1
   uint32_t block, pc, clock;
@@ -280,6 +280,7 @@ typedef struct current {
   uint32_t warp, clock;      // of the warp
   unsigned lane;
   bool shared;
+  bool read_only;            // the allocation was read with ld.global.nc in this launch
   bool reported;
   uint64_t address;
 } current;
@@ -302,7 +303,8 @@ static bool both_strong(const rec *a, const rec *b) {
   return a->block == b->block || !((a->flags | b->flags) & REC_CTA);
 }
 
-static void report_race(current *c, const rec *old, bool old_write, bool new_write) {
+// `format` takes the address, the space and what the address means.
+static void report(current *c, emu_fault fault, const rec *old, const char *format) {
   emu_exec *x = c->x;
   c->reported = true;
   emu_block where = {.number = old->block - 1};   // only for its coordinates
@@ -313,22 +315,35 @@ static void report_race(current *c, const rec *old, bool old_write, bool new_wri
   pthread_mutex_lock(&x->context->lock);
   emu_place other = emu_place_of(x->launch, &where, old->thread / 32, old->thread % 32, old->pc);
   pthread_mutex_unlock(&x->context->lock);
-  ts_text t = {0};
+  ts_text t = {0}, text = {0};
   if (!c->shared) emu_describe_address(x, c->address, &t);
-  emu_fault_report(x, c->in, c->shared ? EMU_FAULT_SHARED_RACE : EMU_FAULT_GLOBAL_RACE, c->lane, c->address, 4, &other, "%s after %s at 0x%llx in %s memory, with no synchronisation between them%s%s",
-                   new_write ? "write" : "read", old_write ? "write" : "read", (unsigned long long)c->address, c->shared ? "shared" : "global", t.len ? ": " : "", ts_text_z(&t));
+  ts_text_printf(&text, format, (unsigned long long)c->address, c->shared ? "shared" : "global", t.len ? ": " : "", ts_text_z(&t));
+  emu_fault_report(x, c->in, fault, c->lane, c->address, 4, &other, "%s", ts_text_z(&text));
   ts_text_deinit(&t);
+  ts_text_deinit(&text);
 }
 
 static __attribute__((noinline)) void unordered(current *c, const rec *old, bool old_write, bool new_write) {
   if (!(old->bytes & c->now.bytes) || both_strong(old, &c->now) || c->reported) return;
   // Lanes that execute one write together: which one wins is open, but that is one operation and not two.
   bool together = old_write && new_write && old->block == c->now.block && old->thread / 32 == c->now.thread / 32 && old->pc == c->now.pc && old->clock == c->now.clock;
-  if (!together) report_race(c, old, old_write, new_write);
+  static const char *const formats[] = {"write after read at 0x%llx in %s memory, with no synchronisation between them%s%s", "read after write at 0x%llx in %s memory, with no synchronisation between them%s%s",
+                                        "write after write at 0x%llx in %s memory, with no synchronisation between them%s%s"};
+  if (!together) report(c, c->shared ? EMU_FAULT_SHARED_RACE : EMU_FAULT_GLOBAL_RACE, old, formats[!old_write ? 0 : new_write ? 2 : 1]);
 }
 
 static inline void compare(current *c, const rec *old, bool old_write, bool new_write) {
   if (old->block && !ordered(c, old)) unordered(c, old, old_write, new_write);
+}
+
+// ld.global.nc promises that nothing writes the memory while the kernel runs; its order doesn't matter.
+static __attribute__((noinline)) void check_read_only(current *c, const cell *at, bool write) {
+  const rec *ways = write ? at->read : at->write;
+  for (int k = 0; k < WAYS && !c->reported; k++) {
+    const rec *o = &ways[k];
+    if (!o->block || !(o->bytes & c->now.bytes) || !((write ? o->flags : c->now.flags) & REC_READ_ONLY)) continue;
+    report(c, EMU_FAULT_READ_ONLY_PATH, o, write ? "write at 0x%llx in %s memory that the kernel reads with ld.global.nc%s%s" : "ld.global.nc at 0x%llx in %s memory that the kernel writes%s%s");
+  }
 }
 
 // Writes the record in two words made in registers: copying the fields just stored would wait for those stores.
@@ -361,6 +376,7 @@ static inline void touch(current *c, cell *at, bool write) {
   for (int k = 0; k < WAYS; k++) compare(c, &at->write[k], true, write);
   if (write)
     for (int k = 0; k < WAYS; k++) compare(c, &at->read[k], false, true);
+  if (__builtin_expect(c->read_only, 0)) check_read_only(c, at, write);
   keep(c, write ? at->write : at->read);
 }
 
@@ -411,7 +427,7 @@ void emu_race_access(emu_exec *x, const emu_insn *in, const emu_mem *m, const em
   if (a->uniform && (a->first_space == PTX_LOCAL || a->first_space == PTX_PARAM || (a->allocation && a->allocation->read_only))) return;
   current c = {.x = x, .in = in};
   c.now = (rec){.block = x->block->number + 1, .pc = (uint32_t)(in - x->code)};
-  c.now.flags = (uint8_t)((m->strong ? REC_STRONG : 0) | (m->cta_scope ? REC_CTA : 0) | (kind == EMU_ATOMIC ? REC_ATOMIC : 0));
+  c.now.flags = (uint8_t)((m->strong ? REC_STRONG : 0) | (m->cta_scope ? REC_CTA : 0) | (m->nc ? REC_READ_ONLY : 0));
   c.own = vc_find(&state(w)->known, x->block->number);
   c.warp = w->index;
   held_page held = {NULL, UINT64_MAX};
@@ -420,6 +436,7 @@ void emu_race_access(emu_exec *x, const emu_insn *in, const emu_mem *m, const em
     unsigned space = a->uniform ? a->first_space : a->space[i];
     if (space != PTX_SHARED && space != PTX_GLOBAL) continue;
     c.lane = i;
+    c.read_only = m->nc || (a->allocation && a->allocation->nc_read);
     c.shared = space == PTX_SHARED;
     c.now.clock = w->clock;   // what an access publishes covers the access itself
     if (__builtin_expect(m->strong && kind != EMU_READ, 0)) {

@@ -45,6 +45,7 @@ bool address(decoder *d, const ptx_operand *o, emu_mem *m, uint32_t *base) {
     if (r->bits != 32 && r->bits != 64) return decode_error(d, b->pos, &diag_ptx_operand, "'%s' can't hold an address", r->name);
     *base = b->reg;
     m->base_wide = r->bits == 64;
+    if (m->space == PTX_PARAM && !d->f->is_entry) m->space = PTX_LOCAL;   // parameters of functions live in their frame
     return true;
   }
   if (b->kind != PTX_OP_NAME) return decode_error(d, b->pos, &diag_ptx_operand, "expected an address");

@@ -32,6 +32,7 @@ typedef struct cli {
   unsigned save_count;
   const char *prints[MAX_PRINTS];
   unsigned print_count;
+  uint64_t seeds;          // further schedules to compare with
   bool counters, json, listing, support, list;
   emu_launch_config config;
   ts_arena arena;
@@ -40,13 +41,14 @@ typedef struct cli {
 
 static const char usage[] =
     "usage: tessera emu FILE.ptx --entry NAME --grid X[,Y,Z] --block X[,Y,Z] [--arg VALUE]...\n"
-    "  --arg @FILE.npy | @zeros:TYPE:COUNT | @random:SEED:TYPE:COUNT | @empty:TYPE:COUNT | TYPE:VALUE   one per parameter, in order\n"
+    "  --arg @FILE.npy | @zeros:TYPE:COUNT | @random:SEED:TYPE:COUNT | @empty:TYPE:COUNT | TYPE:VALUE | hex:BYTES   one per parameter, in order\n"
     "  --save INDEX=FILE.npy     write the buffer of argument INDEX after the launch\n"
     "  --shared BYTES            dynamic shared memory\n"
     "  --sm NN                   75 80 86 87 89 90 100 120 (the PTX file's target)\n"
     "  --checks on|off           bounds are checked in any case\n"
     "  --counters --listing --json   what was counted: a table, the annotated PTX, JSON (of reports too)\n"
     "  --schedule-seed N --workers N --max-instructions N\n"
+    "  --seeds N                 run N more times in other orders and report results that differ\n"
     "  --trace --break LINE --print REGISTER\n"
     "  --list                    the entries and their parameters\n"
     "  --support                 the instructions that can be executed\n";
@@ -104,6 +106,7 @@ static ts_status parse_options(cli *c, int argc, char **argv) {
     else if (!strcmp(o, "--shared") && is_number && n <= UINT32_MAX) c->config.dynamic_shared = (uint32_t)n;
     else if (!strcmp(o, "--sm") && is_number && n < 1000) c->sm = (unsigned)n;
     else if (!strcmp(o, "--schedule-seed") && is_number) c->config.schedule_seed = n;
+    else if (!strcmp(o, "--seeds") && is_number && n <= 100000) c->seeds = n;
     else if (!strcmp(o, "--workers") && is_number && n <= 1024) c->config.workers = (unsigned)n;
     else if (!strcmp(o, "--max-instructions") && is_number) c->config.max_instructions = n;
     else if (!strcmp(o, "--break") && is_number && n <= UINT32_MAX) c->config.break_line = (uint32_t)n;
@@ -183,7 +186,20 @@ static ts_status make_buffer(cli *c, emu_context *ctx, cli_arg *a, const char *n
   return r;
 }
 
+// hex:0102…, the bytes of a parameter in memory order: for structures.
+static ts_status raw_bytes(cli *c, const cli_arg *a, const emu_param *p, uint8_t *to) {
+  const char *s = a->text + 4;
+  if (strlen(s) != 2ull * p->bytes) return ts_report(&c->diags, (ts_loc){0}, &diag_emu_argument, "argument '%s': parameter '%s' has %u bytes, so %u digits are needed", a->text, p->name, p->bytes, 2 * p->bytes);
+  for (uint32_t i = 0; i < p->bytes; i++) {
+    char two[3] = {s[2 * i], s[2 * i + 1], 0}, *end;
+    to[i] = (uint8_t)strtoul(two, &end, 16);
+    if (*end || two[0] == '-' || two[0] == '+' || two[0] == ' ') return wrong(c, "argument '%s' has something other than hexadecimal digits", a->text);
+  }
+  return TS_OK;
+}
+
 static ts_status scalar(cli *c, const cli_arg *a, const emu_param *p, uint8_t *to) {
+  if (!strncmp(a->text, "hex:", 4)) return raw_bytes(c, a, p, to);
   const char *colon = strchr(a->text, ':');
   emu_type t = colon ? emu_type_find(a->text, (size_t)(colon - a->text)) : EMU_NOTYPE;
   if (t == EMU_NOTYPE || emu_type_bits(t) < 8) return wrong(c, "argument '%s' is neither @BUFFER nor TYPE:VALUE", a->text);
@@ -302,6 +318,49 @@ static void print_result(const cli *c, const emu_result *r) {
           r->seconds, r->seconds > 0 ? (double)r->thread_instructions / r->seconds : 0.0);
 }
 
+// A copy of all buffers, one behind the other.
+static uint8_t *snapshot(const cli *c, emu_context *ctx) {
+  size_t n = 0;
+  for (unsigned i = 0; i < c->arg_count; i++) n += c->args[i].bytes;
+  uint8_t *all = malloc(n + 1);
+  for (unsigned i = 0, at = 0; all && i < c->arg_count; at += c->args[i].bytes, i++) emu_read(ctx, all + at, c->args[i].address, c->args[i].bytes);
+  return all;
+}
+
+// Repeats the launch from the same buffers in other orders; what differs from the first run is reported.
+static ts_status compare_seeds(cli *c, emu_context *ctx, const emu_entry *e, const uint8_t *before, const uint8_t *after, int *code) {
+  uint64_t first_seed = c->config.schedule_seed;
+  for (uint64_t k = 1; k <= c->seeds && !*code; k++) {
+    size_t at = 0;
+    for (unsigned i = 0; i < c->arg_count; i++) {
+      emu_write(ctx, c->args[i].address, before + at, c->args[i].bytes);
+      at += c->args[i].bytes;
+    }
+    emu_result r;
+    c->config.schedule_seed = first_seed + k;
+    ts_status s = emu_launch(ctx, e, &c->config, &c->diags, &r);
+    if (s == TS_MISMATCH) print_result(c, &r);
+    emu_result_deinit(&r);
+    if (s != TS_OK && s != TS_MISMATCH) return s;
+    *code = s == TS_MISMATCH;
+    uint8_t *now = snapshot(c, ctx);
+    if (!now) return TS_OUT_OF_MEMORY;
+    at = 0;
+    for (unsigned i = 0; i < c->arg_count; i++) {
+      const cli_arg *a = &c->args[i];
+      size_t same = 0;
+      while (same < a->bytes && now[at + same] == after[at + same]) same++;
+      if (same < a->bytes) {
+        fprintf(stderr, "schedule-dependent: argument %u differs from byte %zu on with --schedule-seed %llu\n", i, same, (unsigned long long)c->config.schedule_seed);
+        *code = 1;
+      }
+      at += a->bytes;
+    }
+    free(now);
+  }
+  return TS_OK;
+}
+
 static ts_status run_entry(cli *c, emu_context *ctx, emu_module *m, int *code) {
   const emu_entry *e = c->entry ? emu_module_entry(m, c->entry) : emu_module_entry_count(m) == 1 ? emu_module_entry_at(m, 0) : NULL;
   if (!e) return c->entry ? wrong(c, "the module has no entry '%s' (--list shows them)", c->entry) : wrong(c, "%s", "the module has several entries: --entry chooses one");
@@ -316,6 +375,7 @@ static ts_status run_entry(cli *c, emu_context *ctx, emu_module *m, int *code) {
   c->config.debug = &debug;
   if (c->config.trace || c->config.break_line) c->config.workers = 1;
   emu_result r;
+  uint8_t *before = c->seeds ? snapshot(c, ctx) : NULL;
   ts_status s = emu_launch(ctx, e, &c->config, &c->diags, &r);
   if (s == TS_OK || s == TS_MISMATCH) {
     print_result(c, &r);
@@ -323,6 +383,12 @@ static ts_status run_entry(cli *c, emu_context *ctx, emu_module *m, int *code) {
     s = TS_OK;
   }
   emu_result_deinit(&r);
+  if (s == TS_OK && before) {
+    uint8_t *after = snapshot(c, ctx);
+    s = after ? compare_seeds(c, ctx, e, before, after, code) : TS_OUT_OF_MEMORY;
+    free(after);
+  }
+  free(before);
   for (unsigned i = 0; i < c->arg_count && s == TS_OK; i++) {
     cli_arg *a = &c->args[i];
     if (!a->save) continue;

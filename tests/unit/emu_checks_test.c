@@ -43,6 +43,7 @@ static const plant plants[] = {
     {"missing_warp", {1}, {64}, EMU_FAULT_DEADLOCK, ints, 2},
     {"shfl_inactive", {1}, {32}, EMU_FAULT_INACTIVE_LANE, ints, 2},
     {"read_only", {1}, {32}, EMU_FAULT_READ_ONLY, ints, 2},
+    {"read_only_path", {1}, {32}, EMU_FAULT_READ_ONLY_PATH, two_ints, 3},
     {"spin", {2}, {1}, EMU_FAULT_DEADLOCK, ints, 2},
     {"traps", {1}, {32}, EMU_FAULT_TRAP, NULL, 1},
 };

@@ -82,3 +82,8 @@ extern "C" __global__ void spin(volatile int *flag, int bad) {
 }
 extern "C" __global__ void free_use(int *x) { x[threadIdx.x] = 1; }
 extern "C" __global__ void traps(int bad) { if (bad) __trap(); }
+extern "C" __global__ void read_only_path(const int *__restrict__ x, int *y, int bad) {
+  int *w = bad ? (int *)x : y;
+  int v = __ldg(&x[threadIdx.x]);
+  w[threadIdx.x] = v + 1;
+}
