@@ -5,6 +5,7 @@
 #include "emulator/machine.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #define EACH_LANE(mask) for (uint32_t m_ = (mask), i = 0; m_ && (i = (uint32_t)__builtin_ctz(m_), 1); m_ &= m_ - 1)
 
@@ -32,7 +33,61 @@ static unsigned shared_waves(const emu_access *a, uint32_t mask, uint32_t bytes)
   return waves;
 }
 
-void emu_count_access(emu_exec *x, const emu_insn *in, const emu_access *a, uint32_t mask, uint32_t bytes) {
+// --- traffic by buffer ------------------------------------------------------------------------------------------------------------
+typedef struct emu_buffer_counts {
+  uint64_t capacity;                   // of device memory
+  atomic_uint_fast64_t *moved;         // [allocation][2]: sectors read, written
+  _Atomic uint8_t *touched;            // a bit for each sector of device memory
+} emu_buffer_counts;
+
+static void *reserve(size_t bytes) {
+  void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return p == MAP_FAILED ? NULL : p;
+}
+
+emu_buffer_counts *emu_buffers_create(const emu_context *c) {
+  emu_buffer_counts *b = calloc(1, sizeof *b);
+  if (!b) return NULL;
+  b->capacity = c->capacity;
+  b->moved = reserve(EMU_MAX_ALLOCATIONS * 2 * sizeof *b->moved);
+  b->touched = reserve(c->capacity / 256 + 1);
+  if (b->moved && b->touched) return b;
+  emu_buffers_destroy(b);
+  return NULL;
+}
+
+void emu_buffers_destroy(emu_buffer_counts *b) {
+  if (!b) return;
+  if (b->moved) munmap(b->moved, EMU_MAX_ALLOCATIONS * 2 * sizeof *b->moved);
+  if (b->touched) munmap((void *)b->touched, b->capacity / 256 + 1);
+  free(b);
+}
+
+static void count_sectors(emu_exec *x, const uint64_t *sectors, unsigned n, bool write) {
+  emu_buffer_counts *b = x->launch->buffers;
+  for (unsigned k = 0; k < n; k++) {
+    const emu_allocation *o = emu_owner(x->context, sectors[k] * 32);
+    uint64_t at = sectors[k] - EMU_DEVICE_BASE / 32;
+    if (!o) continue;
+    atomic_fetch_add_explicit(&b->moved[2 * (o - x->context->allocations) + write], 1, memory_order_relaxed);
+    uint8_t bit = (uint8_t)(1u << at % 8);
+    if (!(atomic_load_explicit(&b->touched[at / 8], memory_order_relaxed) & bit)) atomic_fetch_or_explicit(&b->touched[at / 8], bit, memory_order_relaxed);
+  }
+}
+
+static void collect_buffers(ts_arena *a, const emu_launch_state *l, emu_counters *c) {
+  const emu_context *ctx = l->context;
+  c->buffers = ts_new_array(a, emu_buffer_traffic, ctx->allocation_count + 1);
+  for (uint32_t i = 0; i < ctx->allocation_count; i++) {
+    const emu_allocation *o = &ctx->allocations[i];
+    uint64_t read = atomic_load(&l->buffers->moved[2 * i]), written = atomic_load(&l->buffers->moved[2 * i + 1]), sectors = 0;
+    if (!read && !written) continue;
+    for (uint64_t s = o->offset / 32; s < (o->offset + o->bytes + 31) / 32; s++) sectors += l->buffers->touched[s / 8] >> s % 8 & 1;
+    c->buffers[c->buffer_count++] = (emu_buffer_traffic){ts_arena_strdup(a, o->name ? o->name : "?"), o->bytes, read * 32, written * 32, sectors * 32};
+  }
+}
+
+void emu_count_access(emu_exec *x, const emu_insn *in, const emu_access *a, uint32_t mask, uint32_t bytes, bool write) {
   emu_count *c = &x->counts[in - x->code];
   uint64_t addresses[32], sectors[96];
   unsigned n = 0, ns = 0, lanes = (unsigned)__builtin_popcount(mask);
@@ -49,6 +104,7 @@ void emu_count_access(emu_exec *x, const emu_insn *in, const emu_access *a, uint
     for (unsigned k = 0; k < n; k++)
       for (uint64_t s = addresses[k] / 32; s <= (addresses[k] + bytes - 1) / 32; s++) add_distinct(sectors, &ns, s);
     c->sectors += ns;
+    count_sectors(x, sectors, ns, write);
     c->ideal_sectors += (n * bytes + 31) / 32;
   }
 }
@@ -72,6 +128,7 @@ emu_counters *emu_counters_collect(ts_arena *a, emu_launch_state *l, unsigned wo
   c->ops = ts_new_array(a, emu_count, n);
   for (unsigned w = 0; w < workers; w++)
     for (size_t i = 0; i < n; i++) add(&c->ops[i], &l->counts[w * n + i]);
+  collect_buffers(a, l, c);
   return c;
 }
 
@@ -189,6 +246,10 @@ void emu_counters_print(const emu_counters *c, ts_text *out) {
   row(out, &s.total);
   ts_text_printf(out, "  bytes: global %llu read, %llu written; shared %llu read, %llu written; local (spills) %llu read, %llu written; %llu warp barriers\n",
                  U(s.global_load), U(s.global_store), U(s.shared_load), U(s.shared_store), U(s.local_load), U(s.local_store), U(s.barriers));
+  for (uint32_t i = 0; i < c->buffer_count; i++) {
+    const emu_buffer_traffic *b = &c->buffers[i];
+    ts_text_printf(out, "  buffer %-36.36s %llu bytes: sectors moved %llu in, %llu out; %llu distinct\n", b->name, U(b->bytes), U(b->read), U(b->written), U(b->distinct));
+  }
   ts_text_puts(out, "basic blocks\n");
   each_block(c, print_group, out);
   ts_text_puts(out, "source lines\n");
@@ -234,7 +295,14 @@ void emu_counters_json(const emu_counters *c, ts_text *out) {
     ts_text_putc(out, '}');
     more = true;
   }
-  ts_text_puts(out, "},\n  \"basic_blocks\": [");
+  ts_text_puts(out, "},\n  \"buffers\": [");
+  for (uint32_t i = 0; i < c->buffer_count; i++) {
+    const emu_buffer_traffic *b = &c->buffers[i];
+    ts_text_puts(out, i ? ",\n    {\"name\": " : "\n    {\"name\": ");
+    ts_text_json(out, ts_str_of(b->name));
+    ts_text_printf(out, ", \"bytes\": %llu, \"sector_bytes_read\": %llu, \"sector_bytes_written\": %llu, \"distinct_bytes\": %llu}", U(b->bytes), U(b->read), U(b->written), U(b->distinct));
+  }
+  ts_text_puts(out, "],\n  \"basic_blocks\": [");
   json_state state = {out, false};
   each_block(c, json_group, &state);
   ts_text_puts(out, "],\n  \"source_lines\": [");

@@ -7,11 +7,20 @@
 struct emu_launch_state;
 struct emu_count;
 
+typedef struct emu_buffer_traffic {
+  const char *name;
+  uint64_t bytes;                     // of the allocation
+  uint64_t read, written;             // bytes of the sectors that requests moved (atomics count as written)
+  uint64_t distinct;                  // bytes of the sectors touched at least once
+} emu_buffer_traffic;
+
 struct emu_counters {
   const emu_program *program;
   uint32_t func;                      // the entry
   uint64_t blocks, threads;           // of the launch
   struct emu_count *ops;              // one per operation of the program
+  emu_buffer_traffic *buffers;
+  uint32_t buffer_count;
 };
 
 const char *emu_class_name(emu_class c);   // "int", "float", "load" …

@@ -250,7 +250,7 @@ static bool begin_access(emu_exec *x, const emu_insn *in, const emu_mem *m, uint
   if (!emu_resolve(x, in, m, slot, mask, bytes, kind, a)) return false;
   if (x->check_init && kind != EMU_WRITE) check_valid(x, in, a, mask, bytes, kind);
   if (x->check_race) emu_race_access(x, in, m, a, mask, bytes, kind);
-  if (x->counts) emu_count_access(x, in, a, mask, bytes);
+  if (x->counts) emu_count_access(x, in, a, mask, bytes, kind != EMU_READ);
   if (kind != EMU_READ) mark_valid(x, in, a, mask, bytes);
   return true;
 }
@@ -429,10 +429,10 @@ void emu_run_cp_async(emu_exec *x, const emu_insn *in, uint32_t mask) {
     if (!emu_resolve(x, in, from, in->s[1], reading, n, EMU_READ, &src)) return;
     if (x->check_init && !row) check_valid(x, in, &src, reading, n, EMU_READ);
     if (x->check_race) emu_race_access(x, in, from, &src, reading, n, EMU_READ);
-    if (x->counts) emu_count_access(x, in, &src, reading, n);
+    if (x->counts) emu_count_access(x, in, &src, reading, n, false);
   }
   if (x->check_race) emu_race_access(x, in, to, &dst, mask, n, EMU_WRITE);
-  if (x->counts) emu_count_access(x, in, &dst, mask, n);
+  if (x->counts) emu_count_access(x, in, &dst, mask, n, true);
   EACH_LANE(mask) {
     emu_pending p = {.offset = (uint32_t)(dst.host[i] - x->block->shared), .group = x->warp->copy_group[i], .lane = (uint8_t)i, .bytes = (uint8_t)n};
     if (sizes[i]) memcpy(p.data, src.host[i], sizes[i]);

@@ -223,7 +223,12 @@ ts_status emu_launch(emu_context *c, const emu_entry *e, const emu_launch_config
   for (uint32_t i = 0; i < c->allocation_count; i++) c->allocations[i].nc_read = false;
   if (config->counters) {
     l.counts = calloc((size_t)workers * m->program.code.count, sizeof *l.counts);
-    if (!l.counts) return TS_OUT_OF_MEMORY;
+    l.buffers = emu_buffers_create(c);
+    if (!l.counts || !l.buffers) {
+      free(l.counts);
+      emu_buffers_destroy(l.buffers);
+      return TS_OUT_OF_MEMORY;
+    }
   }
   if (l.check_race) l.race = emu_race_create(&l);
   if (workers > 1) {
@@ -240,6 +245,7 @@ ts_status emu_launch(emu_context *c, const emu_entry *e, const emu_launch_config
   out->seconds = (double)(now_ns() - l.started_ns) * 1e-9;
   finish_result(&l, out, workers);
   free(l.counts);
+  emu_buffers_destroy(l.buffers);
   return out->reports.count ? TS_MISMATCH : TS_OK;
 }
 

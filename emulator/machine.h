@@ -168,6 +168,7 @@ typedef struct emu_launch_state {
   atomic_bool stop;
   emu_result *result;
   struct emu_race *race;           // check_race.c
+  struct emu_buffer_counts *buffers;   // counters.c: what moved, by allocation
   emu_count *counts;               // per worker: counts + worker * code.count
   ts_text output;
   uint64_t started_ns;
@@ -225,9 +226,13 @@ typedef struct emu_access {
 typedef enum emu_access_kind { EMU_READ, EMU_WRITE, EMU_ATOMIC } emu_access_kind;
 bool emu_resolve(emu_exec *x, const emu_insn *in, const emu_mem *m, uint32_t base_slot, uint32_t mask, uint32_t bytes, emu_access_kind kind, emu_access *out);
 uint8_t *emu_valid_of(emu_exec *x, const emu_access *a, unsigned lane);   // shadow bytes, or NULL where none are kept
-void emu_count_access(emu_exec *x, const emu_insn *in, const emu_access *a, uint32_t mask, uint32_t bytes);
+void emu_count_access(emu_exec *x, const emu_insn *in, const emu_access *a, uint32_t mask, uint32_t bytes, bool write);
 // Host pointer of a string or buffer behind a generic address, with the bytes available there; NULL when it is not mapped.
 const uint8_t *emu_host_pointer(emu_exec *x, unsigned lane, uint64_t address, uint64_t *available);
+
+// counters.c
+struct emu_buffer_counts *emu_buffers_create(const emu_context *c);
+void emu_buffers_destroy(struct emu_buffer_counts *b);
 
 // check_race.c
 struct emu_race *emu_race_create(emu_launch_state *l);

@@ -60,6 +60,12 @@ START_TEST(sectors) {
   ck_assert_uint_eq(at(&r, 12).warps, 2);
   ck_assert_uint_eq(at(&r, 13).sectors, 8);
   ck_assert_uint_eq(at(&r, 13).ideal_sectors, 2);
+  // 4-byte, 32-apart, one, 16-byte and 4-byte reads: 8 + 64 + 2 + 32 + 8 sectors; they and the writes touch the first 2048 bytes
+  const emu_counters *c = r.result.counters;
+  ck_assert_uint_eq(c->buffer_count, 1);
+  ck_assert_uint_eq(c->buffers[0].read, 114 * 32);
+  ck_assert_uint_eq(c->buffers[0].written, 8 * 32);
+  ck_assert_uint_eq(c->buffers[0].distinct, 2048);
   ck_assert_uint_eq(r.result.warp_instructions, 30);
   ck_assert_uint_eq(r.result.thread_instructions, 960);
   rig_close(&r);
