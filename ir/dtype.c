@@ -80,7 +80,7 @@ int64_t ir_wrap(ir_dtype t, int64_t v) {
   return ir_int_of_bits(t, u);
 }
 
-int64_t ir_int_min(ir_dtype t) { return infos[t].kind == IR_CLASS_SINT ? -(INT64_C(1) << (infos[t].bits - 1)) : 0; }
+int64_t ir_int_min(ir_dtype t) { return infos[t].kind == IR_CLASS_SINT ? INT64_MIN >> (64 - infos[t].bits) : 0; }
 int64_t ir_int_max(ir_dtype t) {
   unsigned bits = infos[t].bits - (infos[t].kind == IR_CLASS_SINT);
   return bits >= 63 ? INT64_MAX : (INT64_C(1) << bits) - 1;

@@ -350,7 +350,7 @@ START_TEST(inputs_are_checked) {
   in[0].shape[1] = 4, in[0].shape[0] = in[1].shape[0] = 5;
   ck_assert(ir_eval_function(f.m, f.m->functions.data[0], &call, in, 2, &out) == TS_INVALID);
   in[0].shape[0] = in[1].shape[0] = 2;
-  in[1].data[1].i = 0;
+  in[1].data[0].i = in[1].data[1].i = 0;
   ck_assert(ir_eval_function(f.m, f.m->functions.data[0], &call, in, 2, &out) == TS_INVALID);   // a weight without data
   ck_assert_ptr_nonnull(strstr(f.diags.list.data[4].text, "has no data"));
   in[1].data[0].i = 3;
