@@ -215,10 +215,12 @@ static void rule_last(verifier *v, const ir_op *op) {
 }
 
 static void rule_positions(verifier *v, const ir_op *op) {
-  const ir_dim *d = ragged_dim(v, ir_attr_sym(op, "over"));
+  ts_sym over = ir_attr_sym(op, "over");   // without it: one row for each list
+  const ir_dim *d = ragged_dim(v, over);
   VERIFY(v, OPERAND(0)->kind == IR_TYPE_STATE, "the operand is a state");
-  VERIFY(v, d && tensor_like(RESULT) && ir_is_int(RESULT->dtype) && RESULT->rank == 2 && RESULT->shape[1] == d->size, "the result is i32[batch, %s]",
-         d ? d->size->name : "?");
+  if (over && !d) return;
+  VERIFY(v, tensor_like(RESULT) && ir_is_int(RESULT->dtype) && RESULT->rank == 2 && (d ? RESULT->shape[1] == d->size : ir_size_is_value(RESULT->shape[1], 1)),
+         "the result is i32[batch, %s]", d ? d->size->name : "1");
 }
 
 static const ir_state_field *field_of(const ir_state *s, ts_sym name) {
@@ -228,10 +230,11 @@ static const ir_state_field *field_of(const ir_state *s, ts_sym name) {
 }
 
 static void rule_append(verifier *v, const ir_op *op) {
-  const ir_dim *d = ragged_dim(v, ir_attr_sym(op, "over"));
+  ts_sym over = ir_attr_sym(op, "over");   // without it: one row for each list
+  const ir_dim *d = ragged_dim(v, over);
   const ir_attr *fields = ir_attr_find(op, "fields");
   VERIFY(v, OPERAND(0)->kind == IR_TYPE_STATE, "the first operand is a state");
-  if (!d || !tensors(v, op, 1)) return;
+  if ((over && !d) || !tensors(v, op, 1)) return;
   VERIFY(v, fields->axes.count == op->operand_count - 1, "%u fields for %u tensors", fields->axes.count, op->operand_count - 1);
   const ir_state *s = OPERAND(0)->state;
   int64_t layer = ir_attr_int(op, "layer", 0);
@@ -241,7 +244,7 @@ static void rule_append(verifier *v, const ir_op *op) {
     VERIFY(v, f->rank >= 1 && layer >= 0 && (!ir_size_is_const(f->shape[0]) || layer < f->shape[0]->value), "state '%s' has no layer %lld", s->name,
            (long long)layer);
     const ir_type *t = OPERAND(i + 1);
-    bool fits = t->rank == f->rank + 1 && t->shape[1] == d->size;
+    bool fits = t->rank == f->rank + 1 && (d ? t->shape[1] == d->size : ir_size_is_value(t->shape[1], 1));
     for (unsigned k = 1; fits && k < f->rank; k++) fits = t->shape[k + 1] == f->shape[k];
     VERIFY(v, fits, "rows of field '%s' have another shape than %s", f->name, verify_type_text(v, t));
   }
