@@ -1,6 +1,7 @@
 // Matrix instructions: golden bits per generation, fragment maps against plain matrix products, the semantics of fused sums.
 #include "arith_golden.h"
 #include "arith_matrix.h"
+#include "arith_oracle.h"
 
 #define MAX_K 256
 
@@ -250,6 +251,118 @@ START_TEST(fused_sums) {
 }
 END_TEST
 
+// The fused sum as it is described (ptx-facts, section 4), in long double and the fixed-point oracle: every float shape and generation
+// on random bits with wide and narrow exponents, subnormals, zeros, infinities and NaNs.
+typedef struct term { long double sig; int exp; } term;
+static small_format format_of(emu_type t) {
+  switch (t) {
+    case EMU_F32: return (small_format){8, 23};
+    case EMU_TF32: return (small_format){8, 10};
+    case EMU_BF16: return (small_format){8, 7};
+    case EMU_E4M3: return (small_format){4, 3};
+    case EMU_E5M2: return (small_format){5, 2};
+    default: return (small_format){5, 10};
+  }
+}
+static double value_of(emu_type t, uint64_t bits) {
+  if (t == EMU_E4M3) return (bits & 0x7F) == 0x7F ? NAN : decode(t, bits);
+  if (t == EMU_TF32) bits = (bits & 0xFFFFE000u) >> 13;
+  parts p = split_bits(bits, format_of(t));
+  double v = p.cls == 2 ? NAN : p.cls ? INFINITY : ldexp((double)p.m, p.e);
+  return p.negative ? -v : v;
+}
+// Significand in [1, 2), below 1 for subnormals; a zero has exponent -126.
+static term term_of(emu_type t, uint64_t bits) {
+  double v = value_of(t, bits);
+  small_format f = format_of(t);
+  int least = 2 - (1 << (f.exp_bits - 1)), e = v == 0 ? 0 : ilogb(v);
+  if (v == 0) return (term){0, -126};
+  if (e < least) e = least;
+  return (term){ldexpl(v, -e), e};
+}
+static uint64_t sum_oracle(const emu_mma_desc *e, emu_gen gen, const uint64_t *a, const uint64_t *b, uint64_t c) {
+  static const int fractions[] = {23, 24, 24, 24, 25, 25};
+  bool fp8 = e->atype == EMU_E4M3 || e->atype == EMU_E5M2;
+  emu_type ta = e->atype, tb = e->btype, tc = e->ctype;
+  int F = fp8 && gen == EMU_ADA ? 13 : fractions[gen];
+  unsigned chunk = gen >= EMU_HOPPER ? 16 : gen == EMU_VOLTA ? 4 : 8;
+  if (ta == EMU_TF32) chunk = gen >= EMU_HOPPER ? 8 : 4;
+  if (fp8) chunk = gen == EMU_BLACKWELL ? 32 : 16;
+  for (unsigned begin = 0; begin < e->k; begin += chunk) {
+    unsigned n = e->k - begin < chunk ? e->k - begin : chunk;
+    double plain = value_of(tc, c);
+    term terms[33] = {term_of(tc, c)};
+    int top = terms[0].exp;
+    for (unsigned k = 0; k < n; k++) {
+      uint64_t x = a[begin + k], y = b[begin + k];
+      plain += value_of(ta, x) * value_of(tb, y);
+      term p = term_of(ta, x), q = term_of(tb, y);
+      if (fp8 && gen == EMU_HOPPER) {            // through f16, where fp8's subnormals are normal
+        p = value_of(ta, x) == 0 ? p : (term){ldexpl(value_of(ta, x), -ilogb(value_of(ta, x))), ilogb(value_of(ta, x))};
+        q = value_of(tb, y) == 0 ? q : (term){ldexpl(value_of(tb, y), -ilogb(value_of(tb, y))), ilogb(value_of(tb, y))};
+        if (p.sig != 0 && p.exp < -14) p = (term){ldexpl(p.sig, p.exp + 14), -14};
+        if (q.sig != 0 && q.exp < -14) q = (term){ldexpl(q.sig, q.exp + 14), -14};
+      }
+      terms[k + 1] = (term){p.sig * q.sig, p.exp + q.exp};
+      if (terms[k + 1].exp > top) top = terms[k + 1].exp;
+    }
+    bool half = e->dtype == EMU_F16;
+    if (isnan(plain)) c = half ? 0x7FFF : 0x7FFFFFFF;
+    else if (isinf(plain)) c = (half ? 0x7C00 : 0x7F800000) | (plain < 0 ? half ? 0x8000 : 0x80000000u : 0);
+    else {
+      long double sum = 0;
+      for (unsigned k = 0; k <= n; k++) sum += truncl(ldexpl(terms[k].sig, F + terms[k].exp - top));
+      fixed v = fixed_make(sum < 0, (uint64_t)fabsl(sum), top - F);
+      bool over = sum != 0 && ilogbl(sum) + top - F > 127;
+      c = fixed_round(&v, format_of(half ? EMU_F16 : EMU_F32), half ? 0 : 1);
+      if (sum == 0) c = 0;
+      if (over && !half) c = 0x7F800000 | (sum < 0 ? 0x80000000u : 0);
+      if (fp8 && gen == EMU_ADA && !half && !over) c &= ~(uint64_t)0x3FF;
+    }
+    tc = e->dtype;
+  }
+  return c;
+}
+static uint64_t random_element(emu_type t, unsigned style) {
+  small_format f = format_of(t);
+  unsigned width = 1 + f.exp_bits + f.frac_bits, middle = (1u << (f.exp_bits - 1)) - 1;
+  uint64_t r = (uint64_t)rnd() << 32 | rnd(), v = r & (((uint64_t)1 << width) - 1), frac = v & (((uint64_t)1 << f.frac_bits) - 1);
+  uint64_t sign = v >> (width - 1) << (width - 1), field = v >> f.frac_bits & ((1u << f.exp_bits) - 1);
+  if (style == 1) field = middle - 3 + (r >> 40) % 6;                       // close together
+  if (style == 2) field = (r >> 40) % 3;                                    // subnormals and the smallest
+  if (style == 3 && field == (1u << f.exp_bits) - 1) field--;               // anything finite
+  if (style == 4) field = (1u << f.exp_bits) - 2 - (r >> 40) % 4;           // large
+  if ((r >> 50) % 9 == 0) field = frac = 0;
+  v = sign | field << f.frac_bits | frac;
+  return t == EMU_TF32 ? v << 13 | (r >> 20 & 0x1FFF) : v;
+}
+START_TEST(random_sums) {
+  size_t count;
+  const emu_mma_desc *table = emu_mma_table(&count);
+  for (size_t t = 0; t < count; t++)
+    for (int gen = EMU_VOLTA; gen < EMU_GEN_COUNT; gen++)
+      for (unsigned style = 0; style < 5; style++) {
+        const emu_mma_desc *e = &table[t];
+        bool fp8 = e->atype == EMU_E4M3 || e->atype == EMU_E5M2;
+        if (!emu_type_is_float(e->atype) || e->atype == EMU_F64 || (!e->wmma && e->m == 8 && e->k == 4) || (fp8 && gen < EMU_ADA)) continue;
+        static uint64_t a[32 * 32], b[32 * 32], c[1024], d[1024];
+        for (unsigned i = 0; i < e->m * e->k; i++) a[i] = random_element(e->atype, style);
+        for (unsigned i = 0; i < e->k * e->n; i++) b[i] = random_element(e->btype, style);
+        for (unsigned i = 0; i < e->m * e->n; i++) c[i] = random_element(e->ctype, style == 2 ? 1 + (rnd() & 1) : style);
+        multiply(e, (emu_gen)gen, 0, style & 1, a, b, c, d);
+        for (unsigned i = 0; i < e->m; i++)
+          for (unsigned j = 0; j < e->n; j++) {
+            uint64_t column[32];
+            for (unsigned k = 0; k < e->k; k++) column[k] = b[k * e->n + j];
+            uint64_t want = sum_oracle(e, (emu_gen)gen, a + i * e->k, column, c[i * e->n + j]);
+            ck_assert_msg(d[i * e->n + j] == want, "%s m%un%uk%u %s.%s.%s gen %d style %u (%u,%u): %llx, expected %llx", e->wmma ? "wmma" : "mma",
+                          e->m, e->n, e->k, emu_type_name(e->dtype), emu_type_name(e->atype), emu_type_name(e->btype), gen, style, i, j,
+                          (unsigned long long)d[i * e->n + j], (unsigned long long)want);
+          }
+      }
+}
+END_TEST
+
 START_TEST(integer_saturation) {
   const emu_mma_desc *e = emu_mma_find(false, 16, 8, 32, EMU_S32, EMU_U8, EMU_S8, EMU_S32, EMU_MMA_MULADD);
   uint64_t a[512], b[256], c[128], d[128];
@@ -290,6 +403,7 @@ int main(void) {
   tcase_add_test(t, maps_of_the_isa);
   tcase_add_test(t, quad_pairs);
   tcase_add_test(t, fused_sums);
+  tcase_add_test(t, random_sums);
   tcase_add_test(t, integer_saturation);
   tcase_add_test(t, transposes);
   suite_add_tcase(suite, t);

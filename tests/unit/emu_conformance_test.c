@@ -188,16 +188,31 @@ static void run_specs(const spec_list *list, const char *name, unsigned target) 
   ts_text_deinit(&text);
 }
 
-static void write_table(const spec_list *list) {
+static bool same_group(const spec *a, const spec *b) {
+  size_t n = strcspn(a->text, "."), m = strcspn(b->text, ".");
+  return n == m && memcmp(a->text, b->text, n) == 0 && a->exhaustive == b->exhaustive && (a->bound != 0) == (b->bound != 0);
+}
+// One row per opcode, way of testing and verdict, with its spellings.
+static void write_table(const spec_list *list, const char *name) {
   const char *path = getenv("TESSERA_CONFORMANCE");
   FILE *f = path ? fopen(path, "a") : NULL;
   if (!f) return;
-  for (size_t k = 0; k < list->count; k++) {
+  fprintf(f, "\n## %s\n\n| inputs | result | spellings |\n| --- | --- | --- |\n", name);
+  bool *done = calloc(list->count, 1);
+  for (size_t k = 0; done && k < list->count; k++) {
     const spec *s = &list->items[k];
-    if (!s->want && !s->judge && !s->warp) continue;
-    fprintf(f, "| `%s` | sm_%u | %s | %s |\n", s->text, s->target, s->exhaustive ? "all 65,536" : "2,048: edge values and random bits",
-            s->bound != 0 ? "within the documented error" : "exact");
+    if (done[k] || !(s->want || s->judge || s->warp)) continue;
+    fprintf(f, "| %s | %s |", s->exhaustive ? "all 65,536" : "2,048", s->bound != 0 ? "documented error" : "exact");
+    for (size_t q = k; q < list->count; q++) {
+      const spec *o = &list->items[q];
+      if (done[q] || !(o->want || o->judge || o->warp) || !same_group(s, o)) continue;
+      done[q] = true;
+      bool three = o->width[2] && (!strncmp(o->text, "min", 3) || !strncmp(o->text, "max", 3));
+      fprintf(f, " `%s`%s", o->text, three ? " (three sources)" : "");
+    }
+    fprintf(f, " |\n");
   }
+  free(done);
   fclose(f);
 }
 
@@ -205,7 +220,7 @@ static void run_table(void (*build)(spec_list *), const char *name) {
   spec_list list = {0};
   build(&list);
   for (unsigned target = 80; target <= 100; target += 10) run_specs(&list, name, target);
-  write_table(&list);
+  write_table(&list, name);
   printf("%s: %zu spellings\n", name, list.count);
   free(list.items);
 }
