@@ -235,6 +235,7 @@ static void approximations(spec_list *list) {
     spec *s = spec_add(list, 80, "div.%s%s.f32", k & 1 ? "full" : "approx", k & 2 ? ".ftz" : "");
     spec_sources(s, 32, 2, 32, D_F32);
     s->judge = judge_divide;
+    s->bound = 2;   // ulp
   }
 }
 
