@@ -130,10 +130,11 @@ ts_status fe_load(ts_arena *a, ts_interner *names, ts_diags *d, const char *path
   *S = (fe_spec){.a = a, .names = names, .d = d, .grammar = {a, names, d}, .o = o, .model = M, .m = ir_module_create(a, names, d)};
   M->module = S->m;
   M->private_state = S;
+  unsigned errors = d->errors;
   ts_status s = load(S, path);
   ts_map_deinit(&S->said);
   ts_map_deinit(&S->resolved);
-  if (s == TS_OK && d->errors) s = TS_INVALID;
+  if (s == TS_OK && d->errors > errors) s = TS_INVALID;
   if (s != TS_OK) return fe_unload(M), s;
   *out = M;
   return TS_OK;

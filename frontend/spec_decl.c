@@ -155,6 +155,23 @@ static ts_status dim_range(fe_spec *S, fe_dim *d, const fe_node *n, int64_t *lo,
   if (!t.per) return TS_OK;
   if (!fe_find_dim(S, t.per) || t.per == d->name) return FE_ERROR(S, t.per_loc, spec_name, "no dim '%s' that %s could be given for each of", t.per, d->name);
   d->per = t.per;
+  return fe_solve_dim(S, fe_find_dim(S, t.per));   // stands before it in the module
+}
+
+// Do other things come per entry of this dim (ragged dims, lists of a state)? Such a dim stays one, whatever its range: callers
+// of the compiled model meet it.
+static ts_status has_entries(fe_spec *S, ts_sym name, bool *out) {
+  *out = false;
+  for (size_t i = 0; i < S->dims.count; i++) {
+    fe_range_text t;
+    TS_TRY(fe_parse_range(&S->grammar, S->dims.data[i].range, &t));
+    if (t.per == name) *out = true;
+  }
+  const fe_node *states = fe_map_get(S->root, "states");
+  for (size_t i = 0; states && states->kind == FE_MAP && i < states->pairs.count; i++) {
+    const fe_node *list = fe_map_get(states->pairs.data[i].value, "list");
+    if (list && list->kind == FE_SCALAR && ts_str_is(list->text, name)) *out = true;
+  }
   return TS_OK;
 }
 
@@ -172,9 +189,11 @@ static ts_status dim_value(fe_spec *S, fe_dim *d) {
     }
     lo = nlo, hi = nhi, step = nstep;
   }
-  d->size = lo == hi ? ir_size_const(S->m->sizes, lo) : ir_size_symbol(S->m->sizes, ts_str_of(d->name), IR_SIZE_CALL, lo, hi, step);
+  bool entries;
+  TS_TRY(has_entries(S, d->name, &entries));
+  d->size = lo == hi && !entries ? ir_size_const(S->m->sizes, lo) : ir_size_symbol(S->m->sizes, ts_str_of(d->name), IR_SIZE_CALL, lo, hi, step);
   TS_TRY(ir_size_check(d->size, d->name, S->d, d->loc));
-  if (lo != hi) ts_vec_push(S->a, &S->m->dims, ((ir_dim){d->size, d->per, d->loc}));
+  if (!ir_size_is_const(d->size)) ts_vec_push(S->a, &S->m->dims, ((ir_dim){d->size, d->per, d->loc}));
   return TS_OK;
 }
 
