@@ -1,6 +1,6 @@
-// Evaluator of tensor IR: arithmetic. In the typed domain sums are taken in the result's type, in order, as a simple f32 program would.
-// In the prime field constants are those that lowering writes into kernels (rounded to the element type), so that a function and
-// its kernels agree.
+// Evaluator of tensor IR: arithmetic. In the typed domain sums are taken in the result's type, in order, as a simple f32
+// program would. In the prime field constants are those that lowering writes into kernels (rounded to the element type), so
+// that a function and its kernels agree.
 #include "ir/eval_priv.h"
 #include "ir/weights.h"
 
@@ -95,7 +95,8 @@ static void quantize_rows(eval_call *e, ir_dtype t, int64_t rows, int64_t k, ir_
 enum { BLOCK = 256 };   // rows of w at a time
 
 // out[M][N] += x[M][K] w[N][K]; w is a tensor or a weight not yet decoded.
-static ts_status times_transposed(eval_call *e, ir_dtype tx, ir_dtype acc, int64_t M, int64_t N, int64_t K, const ir_cell *x, eval_tensor *w, ir_cell *out) {
+static ts_status times_transposed(eval_call *e, ir_dtype tx, ir_dtype acc, int64_t M, int64_t N, int64_t K, const ir_cell *x,
+                                  eval_tensor *w, ir_cell *out) {
   ir_cell *rows = malloc((size_t)(BLOCK * K * 2 + M * BLOCK + 1) * sizeof *rows);
   if (!rows) return TS_OUT_OF_MEMORY;
   ir_cell *turned = rows + BLOCK * K, *part = turned + BLOCK * K;
@@ -150,7 +151,8 @@ static ts_status op_matmul(eval_call *e, const ir_op *op) {
   TS_TRY(eval_tensor_need(e, op->operands[1], &b));
   TS_TRY(eval_tensor_result(e, op, &t));
   ir_dtype acc = !ir_is_float(t->t.dtype) || t->t.dtype == IR_f64 ? t->t.dtype : IR_f32;
-  int64_t K = a->t.shape[a->t.rank - 1], M = a->t.shape[a->t.rank - 2], N = b->t.shape[b->t.rank - 1], batch = eval_tensor_rows(a, 0, a->t.rank - 2);
+  int64_t K = a->t.shape[a->t.rank - 1], M = a->t.shape[a->t.rank - 2], N = b->t.shape[b->t.rank - 1],
+          batch = eval_tensor_rows(a, 0, a->t.rank - 2);
   if (b->t.rank == 2) M *= batch, batch = 1;
   memset(t->t.data, 0, t->count * sizeof(ir_cell));
   eval_dot(e->d, a->t.dtype, b->t.dtype, acc, batch, M, N, K, a->t.data, b->t.data, t->t.data);
@@ -159,7 +161,8 @@ static ts_status op_matmul(eval_call *e, const ir_op *op) {
 }
 
 // ---- norms, softmax, reductions ------------------------------------------------------------------------------------------
-static void norm_row(eval_call *e, ir_dtype t, bool layer, double eps, int64_t n, const ir_cell *x, const ir_cell *g, const ir_cell *b, ir_cell *out) {
+static void norm_row(eval_call *e, ir_dtype t, bool layer, double eps, int64_t n, const ir_cell *x, const ir_cell *g,
+                     const ir_cell *b, ir_cell *out) {
   ir_domain d = e->d;
   ir_cell sum = eval_zero(), part = ir_eval_real(d, t, 1.0 / (double)n), mean = eval_zero(), square = eval_zero();
   if (d != IR_DOMAIN_MODP) part.r = 1.0 / (double)n;

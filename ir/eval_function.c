@@ -12,7 +12,8 @@ ts_status eval_call_bad(eval_call *e, const char *fmt, ...) {
   va_start(ap, fmt);
   const char *text = ts_arena_vprintf(e->m->arena, fmt, ap);
   va_end(ap);
-  return ts_report(e->m->diags, e->op ? e->op->loc : e->f->loc, &diag_ir_eval, "%s: %s", e->op ? ir_op_get(e->op->code)->name : e->f->name, text);
+  return ts_report(e->m->diags, e->op ? e->op->loc : e->f->loc, &diag_ir_eval, "%s: %s",
+                   e->op ? ir_op_get(e->op->code)->name : e->f->name, text);
 }
 
 static ts_status size_value(eval_call *e, const ir_size *s, int64_t *out) {
@@ -20,7 +21,8 @@ static ts_status size_value(eval_call *e, const ir_size *s, int64_t *out) {
   if (status == TS_OK) return TS_OK;
   ts_text t = {0};
   ir_size_print(s, &t);
-  ts_status r = eval_call_bad(e, status == TS_NOT_FOUND ? "no input gives a value to a symbol of %s" : "%s is outside its bounds", ts_text_z(&t));
+  ts_status r = eval_call_bad(e, status == TS_NOT_FOUND ? "no input gives a value to a symbol of %s" : "%s is outside its bounds",
+                              ts_text_z(&t));
   ts_text_deinit(&t);
   return r;
 }
@@ -32,7 +34,8 @@ static ts_status shape_of(eval_call *e, const ir_type *type, ir_eval_tensor *t, 
   if (type->rank > IR_EVAL_RANK) return eval_call_bad(e, "more than %d dimensions", IR_EVAL_RANK);
   for (unsigned i = 0; i < t->rank; i++) {
     TS_TRY(size_value(e, type->shape[i], &t->shape[i]));
-    if (t->shape[i] < 0 || !ts_mul_i64(n, t->shape[i], &n) || n > INT64_C(1) << 34) return eval_call_bad(e, "a tensor that is too large");
+    if (t->shape[i] < 0 || !ts_mul_i64(n, t->shape[i], &n) || n > INT64_C(1) << 34)
+      return eval_call_bad(e, "a tensor that is too large");
   }
   *count = (size_t)n;
   return TS_OK;
@@ -115,7 +118,8 @@ static ts_status op_weight(eval_call *e, const ir_op *op) {
   for (size_t i = 0; i < e->m->weights.count && !t->weight; i++)
     if (!strcmp(e->m->weights.data[i]->name, ir_attr_sym(op, "name"))) t->weight = e->m->weights.data[i];
   if (!t->weight) return eval_call_bad(e, "the module has no weight '%s'", ir_attr_sym(op, "name"));
-  if ((int64_t)t->count != ir_weight_rows(t->weight) * ir_weight_k(t->weight)) return eval_call_bad(e, "weight '%s' has another shape", t->weight->name);
+  if ((int64_t)t->count != ir_weight_rows(t->weight) * ir_weight_k(t->weight))
+    return eval_call_bad(e, "weight '%s' has another shape", t->weight->name);
   return TS_OK;
 }
 
@@ -154,7 +158,8 @@ static ts_status op_slice(eval_call *e, const ir_op *op) {
   int64_t at = ir_attr_int(op, "at", 0), n = ir_attr_int(op, "count", 0);
   TS_TRY(eval_tensor_need(e, op->operands[0], &x));
   TS_TRY(eval_tensor_result(e, op, &t));
-  if (at < 0 || n < 0 || at > x->t.shape[axis] - n) return eval_call_bad(e, "elements %lld.. of a dimension of %lld", (long long)at, (long long)x->t.shape[axis]);
+  if (at < 0 || n < 0 || at > x->t.shape[axis] - n)
+    return eval_call_bad(e, "elements %lld.. of a dimension of %lld", (long long)at, (long long)x->t.shape[axis]);
   int64_t inner = eval_tensor_rows(x, axis + 1, x->t.rank), outer = eval_tensor_rows(x, 0, axis);
   for (int64_t i = 0; i < outer; i++)
     memcpy(t->t.data + i * n * inner, x->t.data + (i * x->t.shape[axis] + at) * inner, (size_t)(n * inner) * sizeof(ir_cell));
@@ -218,7 +223,8 @@ static ts_status op_gather(eval_call *e, const ir_op *op) {
   int64_t inner = eval_tensor_rows(table, 1, table->t.rank), per = lazy ? inner / ir_weight_k(table->weight) : 1;
   for (size_t i = 0; i < ids->count; i++) {
     int64_t id = ids->t.data[i].i;
-    if (id < 0 || id >= table->t.shape[0]) return eval_call_bad(e, "row %lld of a table of %lld", (long long)id, (long long)table->t.shape[0]);
+    if (id < 0 || id >= table->t.shape[0])
+      return eval_call_bad(e, "row %lld of a table of %lld", (long long)id, (long long)table->t.shape[0]);
     ir_cell *to = t->t.data + (int64_t)i * inner;
     if (lazy) TS_TRY(eval_weight_rows(e, table->weight, t->t.dtype, id * per, per, to));
     else memcpy(to, table->t.data + id * inner, (size_t)inner * sizeof(ir_cell));
@@ -259,7 +265,8 @@ static ts_status bind_inputs(eval_call *e, const ir_eval_tensor *inputs, size_t 
     const ir_value *v = e->f->inputs.data[i];
     const ir_type *type = v->type;
     const char *name = v->name ? v->name : "?";
-    if (inputs[i].rank != type->rank || inputs[i].dtype != type->dtype) return eval_call_bad(e, "input '%s' has another rank or element type", name);
+    if (inputs[i].rank != type->rank || inputs[i].dtype != type->dtype)
+      return eval_call_bad(e, "input '%s' has another rank or element type", name);
     for (unsigned d = 0; d < type->rank; d++) {
       const ir_size *s = type->shape[d];
       if (s->op != IR_SIZE_SYMBOL) continue;
@@ -272,8 +279,8 @@ static ts_status bind_inputs(eval_call *e, const ir_eval_tensor *inputs, size_t 
     TS_TRY(shape_of(e, v->type, &t->t, &t->count));
     for (unsigned d = 0; d < t->t.rank; d++)
       if (t->t.shape[d] != inputs[i].shape[d])
-        return eval_call_bad(e, "dimension %u of input '%s' is %lld where %lld belongs", d, v->name ? v->name : "?", (long long)inputs[i].shape[d],
-                             (long long)t->t.shape[d]);
+        return eval_call_bad(e, "dimension %u of input '%s' is %lld where %lld belongs", d, v->name ? v->name : "?",
+                             (long long)inputs[i].shape[d], (long long)t->t.shape[d]);
     TS_TRY(allocate(e, t));
     if (t->count) memcpy(t->t.data, inputs[i].data, t->count * sizeof(ir_cell));
     eval_round(e->d, t->t.dtype, t->count, t->t.data);
@@ -315,9 +322,10 @@ static ts_status run_ops(eval_call *e, ir_eval_tensor *outputs) {
   return TS_OK;
 }
 
-ts_status ir_eval_function(ir_module *m, const ir_function *f, const ir_eval_call *call, const ir_eval_tensor *inputs, size_t input_count,
-                           ir_eval_tensor *outputs) {
-  eval_call e = {.m = m, .f = f, .call = call, .d = call->domain, .states = call->states, .symbol_count = m->sizes->symbols.count};
+ts_status ir_eval_function(ir_module *m, const ir_function *f, const ir_eval_call *call, const ir_eval_tensor *inputs,
+                           size_t input_count, ir_eval_tensor *outputs) {
+  eval_call e = {
+      .m = m, .f = f, .call = call, .d = call->domain, .states = call->states, .symbol_count = m->sizes->symbols.count};
   for (size_t i = 0; i < f->outputs.count; i++) outputs[i] = (ir_eval_tensor){0};
   number_values(&e);
   ir_eval_states *own = call->states ? NULL : ir_eval_states_create(m, call->domain);

@@ -11,10 +11,11 @@ ts_status eval_bad(eval_kernel *e, const char *fmt, ...) {
   const char *text = ts_arena_vprintf(e->m->arena, fmt, ap);
   va_end(ap);
   ts_loc loc = e->op ? e->op->loc : e->k->loc;
-  ts_status s = ts_report(e->m->diags, loc, &diag_ir_eval, "%s%s%s", e->op ? ir_op_get(e->op->code)->name : e->k->name, ": ", text);
+  ts_status s = ts_report(e->m->diags, loc, &diag_ir_eval, "%s%s%s", e->op ? ir_op_get(e->op->code)->name : e->k->name, ": ",
+                          text);
   if (e->op && e->k->stage == IR_STAGE_S)
-    ts_note(e->m->diags, e->k->loc, "in kernel '%s', block (%lld, %lld, %lld)", e->k->name, (long long)e->block[0], (long long)e->block[1],
-            (long long)e->block[2]);
+    ts_note(e->m->diags, e->k->loc, "in kernel '%s', block (%lld, %lld, %lld)", e->k->name, (long long)e->block[0],
+            (long long)e->block[1], (long long)e->block[2]);
   return s;
 }
 
@@ -27,7 +28,8 @@ ts_status eval_size(eval_kernel *e, const ir_size *s, int64_t *out) {
   if (status == TS_OK) return TS_OK;
   ts_text t = {0};
   ir_size_print(s, &t);
-  ts_status r = eval_bad(e, status == TS_NOT_FOUND ? "no value is bound to a symbol of %s" : "%s is outside its bounds", ts_text_z(&t));
+  ts_status r = eval_bad(e, status == TS_NOT_FOUND ? "no value is bound to a symbol of %s" : "%s is outside its bounds",
+                         ts_text_z(&t));
   ts_text_deinit(&t);
   return r;
 }
@@ -54,7 +56,8 @@ ts_status eval_result(eval_kernel *e, const ir_value *v, eval_tile **out) {
   int64_t n = 1;
   t->type = v->type;
   t->rank = v->type->rank;
-  if (t->rank > EVAL_MAX_RANK || v->type->kind != IR_TYPE_TILE) return eval_bad(e, "a result that is no tile of at most %d axes", EVAL_MAX_RANK);
+  if (t->rank > EVAL_MAX_RANK || v->type->kind != IR_TYPE_TILE)
+    return eval_bad(e, "a result that is no tile of at most %d axes", EVAL_MAX_RANK);
   for (unsigned i = 0; i < t->rank; i++) {
     TS_TRY(eval_size(e, v->type->shape[i], &t->shape[i]));
     if (t->shape[i] < 0 || !ts_mul_i64(n, t->shape[i], &n)) return eval_bad(e, "an extent of %lld", (long long)t->shape[i]);
@@ -97,7 +100,8 @@ static ts_status move_values(eval_kernel *e, const ir_op *yield, ir_value *const
 static ts_status op_for(eval_kernel *e, const ir_op *op) {
   const ir_region *r = op->regions[0];
   uint32_t carried = op->result_count;
-  int64_t lo = eval_slot(e, op->operands[0])->data[0].i, hi = eval_slot(e, op->operands[1])->data[0].i, step = eval_slot(e, op->operands[2])->data[0].i;
+  int64_t lo = eval_slot(e, op->operands[0])->data[0].i, hi = eval_slot(e, op->operands[1])->data[0].i,
+          step = eval_slot(e, op->operands[2])->data[0].i;
   if (step < 1) return eval_bad(e, "a step of %lld", (long long)step);
   for (uint32_t i = 0; i < carried; i++) TS_TRY(assign(e, eval_slot(e, r->params[1 + i]), eval_slot(e, op->operands[3 + i])));
   for (int64_t i = lo; i < hi; i += step) {
@@ -123,7 +127,8 @@ static void op_raise(eval_kernel *e, const ir_op *op) {
   const eval_tile *t = eval_slot(e, op->operands[0]);
   bool any = false;
   for (size_t i = 0; i < t->count; i++) any |= t->data[i].i != 0;
-  if (any && e->raised && !e->raised->raised) *e->raised = (ir_eval_raised){true, ir_attr_int(op, "code", 0), ir_attr_sym(op, "text")};
+  if (any && e->raised && !e->raised->raised)
+    *e->raised = (ir_eval_raised){true, ir_attr_int(op, "code", 0), ir_attr_sym(op, "text")};
 }
 
 static ts_status run_op(eval_kernel *e, const ir_op *op) {
@@ -165,15 +170,22 @@ static ts_status open_buffer(eval_kernel *e, size_t i, const ir_eval_buffer *b) 
   if (!m) return TS_OUT_OF_MEMORY;
   eval_slot(e, p)->memory = m;
   eval_slot(e, p)->type = t;
-  *m = (eval_memory){.type = t, .rank = t->rank, .bytes = b->data, .size = b->bytes, .wide = b->wide, .writable = e->k->params.data[i].role != IR_PARAM_IN};
+  *m = (eval_memory){.type = t,
+                     .rank = t->rank,
+                     .bytes = b->data,
+                     .size = b->bytes,
+                     .wide = b->wide,
+                     .writable = e->k->params.data[i].role != IR_PARAM_IN};
   if (t->rank > EVAL_MAX_RANK) return eval_bad(e, "parameter '%s' has too many dimensions", name);
   int64_t step = 1, last = 0, zero = 0;
   for (unsigned d = t->rank; d-- > 0;) {
     TS_TRY(eval_size(e, t->shape[d], &m->shape[d]));
     m->stride[d] = t->strides ? t->strides[d] : step;
-    if (m->shape[d] < 0 || m->stride[d] < 0 || !ts_mul_i64(step, m->shape[d], &step)) return eval_bad(e, "parameter '%s' is too large", name);
+    if (m->shape[d] < 0 || m->stride[d] < 0 || !ts_mul_i64(step, m->shape[d], &step))
+      return eval_bad(e, "parameter '%s' is too large", name);
     int64_t reach;
-    if (!ts_mul_i64(m->shape[d] - 1, m->stride[d], &reach) || !ts_add_i64(last, reach, &last)) return eval_bad(e, "parameter '%s' is too large", name);
+    if (!ts_mul_i64(m->shape[d] - 1, m->stride[d], &reach) || !ts_add_i64(last, reach, &last))
+      return eval_bad(e, "parameter '%s' is too large", name);
     zero |= m->shape[d] == 0;
   }
   int64_t bytes, elements = zero ? 0 : last + 1;
@@ -184,9 +196,11 @@ static ts_status open_buffer(eval_kernel *e, size_t i, const ir_eval_buffer *b) 
   } else {
     bool wide = m->wide = m->wide && ir_is_float(t->dtype);
     int64_t bits;
-    if (!ts_mul_i64(elements, wide ? 64 : (int64_t)ir_dtype_bits(t->dtype), &bits)) return eval_bad(e, "parameter '%s' is too large", name);
+    if (!ts_mul_i64(elements, wide ? 64 : (int64_t)ir_dtype_bits(t->dtype), &bits))
+      return eval_bad(e, "parameter '%s' is too large", name);
     bytes = bits / 8 + (bits % 8 != 0);
-    if (e->d == IR_DOMAIN_MODP && m->writable && ir_is_float(t->dtype) && !wide) return eval_bad(e, "parameter '%s' needs a wide buffer in the prime field", name);
+    if (e->d == IR_DOMAIN_MODP && m->writable && ir_is_float(t->dtype) && !wide)
+      return eval_bad(e, "parameter '%s' needs a wide buffer in the prime field", name);
   }
   if ((uint64_t)bytes > m->size || (bytes && !m->bytes))
     return eval_bad(e, "the buffer of parameter '%s' has %zu bytes where %lld belong", name, m->size, (long long)bytes);
@@ -239,7 +253,8 @@ static ts_status run_grid(eval_kernel *e) {
   int64_t g[3], total = 1;
   for (int i = 0; i < 3; i++) {
     TS_TRY(eval_size(e, e->k->grid[i], &g[i]));
-    if (g[i] < 0 || !ts_mul_i64(total, g[i], &total)) return eval_bad(e, "a grid of %lld blocks along axis %d", (long long)g[i], i);
+    if (g[i] < 0 || !ts_mul_i64(total, g[i], &total))
+      return eval_bad(e, "a grid of %lld blocks along axis %d", (long long)g[i], i);
   }
   uint32_t *order = NULL;
   if (e->o->order) {

@@ -1,5 +1,6 @@
-// Evaluator: memory. An access is a list of axes to run over and, for each dimension of the memory, an index (a scalar or a tile over
-// some of the axes) plus the coordinate of the axis that runs along it. Elements are read and written in runs of the last axis.
+// Evaluator: memory. An access is a list of axes to run over and, for each dimension of the memory, an index (a scalar or a
+// tile over some of the axes) plus the coordinate of the axis that runs along it. Elements are read and written in runs of the
+// last axis.
 #include "ir/eval_priv.h"
 
 #include <math.h>
@@ -69,7 +70,8 @@ static ts_status read_panel(eval_kernel *e, eval_memory *m, size_t n, const int6
   for (size_t i = 0; i < n; i++) {
     if (off[i] < 0) continue;
     if (m->state[off[i]] != 1)
-      return eval_bad(e, "it reads panel element %lld, %s", (long long)off[i], m->state[off[i]] ? "which an unfinished async copy writes" : "which nobody wrote");
+      return eval_bad(e, "it reads panel element %lld, %s", (long long)off[i],
+                      m->state[off[i]] ? "which an unfinished async copy writes" : "which nobody wrote");
     out[i] = m->cells[off[i]];
   }
   return TS_OK;
@@ -177,7 +179,8 @@ static int64_t place(const runs *r, const int64_t *stride) {
 }
 static int64_t inner_stride(const runs *r, const int64_t *stride) { return r->axes.rank ? stride[r->axes.rank - 1] : 0; }
 
-static ts_status open_access(eval_kernel *e, const ir_op *op, const eval_axes *axes, uint32_t operand, uint32_t entry, access *a) {
+static ts_status open_access(eval_kernel *e, const ir_op *op, const eval_axes *axes, uint32_t operand, uint32_t entry,
+                             access *a) {
   const ir_attr *at = ir_attr_find(op, "at");
   a->m = eval_slot(e, op->operands[operand])->memory;
   if (!a->m) return eval_bad(e, "operand %u is no memory", operand);
@@ -205,7 +208,8 @@ static ts_status run_offsets(eval_kernel *e, const runs *r, const access *a, con
   if (lo > hi) return TS_OK;
   for (unsigned d = 0; d < a->m->rank; d++) {
     const ir_cell *index = a->index[d]->data + place(r, a->stride[d]);
-    int64_t step = last >= 0 ? a->stride[d][last] : 0, base = a->at[d] < 0 ? 0 : r->at[a->at[d]], delta = a->at[d] == last && last >= 0;
+    int64_t step = last >= 0 ? a->stride[d][last] : 0, base = a->at[d] < 0 ? 0 : r->at[a->at[d]],
+            delta = a->at[d] == last && last >= 0;
     if (step == 0 && index[0].i != ABSENT) {
       base += index[0].i;
       if (base + lo * delta < 0 || base + lo * delta >= a->m->shape[d]) return outside(e, a, d, base + lo * delta);
@@ -267,7 +271,8 @@ static ts_status op_load(eval_kernel *e, const ir_op *op) {
   open_mask(e, op, &r.axes, &mask);
   ir_dtype type = t->type->dtype;
   double other = ir_attr_real(op, "other", 0);
-  ir_cell otherwise = ir_is_float(type) ? ir_eval_real(e->d, type, other) : (ir_cell){.i = (int64_t)other}, absent = poison(e, type);
+  ir_cell otherwise = ir_is_float(type) ? ir_eval_real(e->d, type, other) : (ir_cell){.i = (int64_t)other},
+          absent = poison(e, type);
   int64_t off[EVAL_CHUNK];
   for (ir_cell *out = t->data; next_run(&r); out += r.n) {
     TS_TRY(run_offsets(e, &r, &a, mask_run(&mask, &r), off));

@@ -49,7 +49,9 @@ uint64_t ir_modp_of_real(double v) {
   return ir_modp_mul(ir_modp_of_int(m), UINT64_C(1) << e);
 }
 
-int64_t eval_modp_signed(uint64_t v) { return v == IR_MODP_MINUS_INF ? INT64_MIN : v > P / 2 ? (int64_t)v - (int64_t)P : (int64_t)v; }
+int64_t eval_modp_signed(uint64_t v) {
+  return v == IR_MODP_MINUS_INF ? INT64_MIN : v > P / 2 ? (int64_t)v - (int64_t)P : (int64_t)v;
+}
 
 uint64_t ir_modp_exp2(uint64_t s) {
   if (s == IR_MODP_MINUS_INF) return 0;
@@ -258,7 +260,8 @@ static const char *modp_op(ir_scalar op, size_t n, const ir_cell *a, const ir_ce
   }
 }
 
-static const char *real_op(ir_domain d, ir_scalar op, ir_dtype t, size_t n, const ir_cell *a, const ir_cell *b, const ir_cell *c, ir_cell *out) {
+static const char *real_op(ir_domain d, ir_scalar op, ir_dtype t, size_t n, const ir_cell *a, const ir_cell *b, const ir_cell *c,
+                           ir_cell *out) {
   switch (op) {
     case IR_SCALAR_eq: LOOP(i, a[i].r == b[i].r); return NULL;
     case IR_SCALAR_ne: LOOP(i, a[i].r != b[i].r); return NULL;
@@ -312,7 +315,8 @@ static const char *eval_node(ir_domain d, const ir_fn *fn, const ir_expr *e, siz
   }
   if (e->op == IR_SCALAR_cast) return eval_convert(d, t, e->type, n, x[0], out);
   if (e->op == IR_SCALAR_bits) return convert_bits(d, t, e->type, n, x[0], out);
-  if (ir_is_float(t)) return d == IR_DOMAIN_MODP ? modp_op(e->op, n, x[0], x[1], x[2], out) : real_op(d, e->op, t, n, x[0], x[1], x[2], out);
+  if (ir_is_float(t))
+    return d == IR_DOMAIN_MODP ? modp_op(e->op, n, x[0], x[1], x[2], out) : real_op(d, e->op, t, n, x[0], x[1], x[2], out);
   if (info->rule == IR_RULE_BOOL) {
     int_compare(e->op, t, n, x[0], x[1], out);
     return NULL;
@@ -337,22 +341,30 @@ const char *eval_fn(ir_domain d, const ir_fn *fn, size_t n, const ir_cell *const
 typedef void dot_row_f32(int64_t N, int64_t K, int64_t ldb, const float *a, const float *b, float *c);
 typedef void dot_row_f64(int64_t N, int64_t K, int64_t ldb, const double *a, const double *b, double *c);
 
-static inline __attribute__((always_inline)) void row_f32(int64_t N, int64_t K, int64_t ldb, const float *a, const float *b, float *restrict c) {
+static inline __attribute__((always_inline)) void row_f32(int64_t N, int64_t K, int64_t ldb, const float *a, const float *b,
+                                                          float *restrict c) {
   for (int64_t k = 0; k < K; k++)
     for (int64_t n = 0; n < N; n++) c[n] = __builtin_fmaf(a[k], b[k * ldb + n], c[n]);
 }
-static inline __attribute__((always_inline)) void row_f64(int64_t N, int64_t K, int64_t ldb, const double *a, const double *b, double *restrict c) {
+static inline __attribute__((always_inline)) void row_f64(int64_t N, int64_t K, int64_t ldb, const double *a, const double *b,
+                                                          double *restrict c) {
   for (int64_t k = 0; k < K; k++)
     for (int64_t n = 0; n < N; n++) c[n] = c[n] + a[k] * b[k * ldb + n];
 }
-static __attribute__((target("avx2,fma"))) void row_f32_avx2(int64_t N, int64_t K, int64_t ldb, const float *a, const float *b, float *c) {
+static __attribute__((target("avx2,fma"))) void row_f32_avx2(int64_t N, int64_t K, int64_t ldb, const float *a, const float *b,
+                                                             float *c) {
   row_f32(N, K, ldb, a, b, c);
 }
-static void row_f32_base(int64_t N, int64_t K, int64_t ldb, const float *a, const float *b, float *c) { row_f32(N, K, ldb, a, b, c); }
-static __attribute__((target("avx2"))) void row_f64_avx2(int64_t N, int64_t K, int64_t ldb, const double *a, const double *b, double *c) {
+static void row_f32_base(int64_t N, int64_t K, int64_t ldb, const float *a, const float *b, float *c) {
+  row_f32(N, K, ldb, a, b, c);
+}
+static __attribute__((target("avx2"))) void row_f64_avx2(int64_t N, int64_t K, int64_t ldb, const double *a, const double *b,
+                                                         double *c) {
   row_f64(N, K, ldb, a, b, c);
 }
-static void row_f64_base(int64_t N, int64_t K, int64_t ldb, const double *a, const double *b, double *c) { row_f64(N, K, ldb, a, b, c); }
+static void row_f64_base(int64_t N, int64_t K, int64_t ldb, const double *a, const double *b, double *c) {
+  row_f64(N, K, ldb, a, b, c);
+}
 
 enum { DOT_COLUMNS = 256 };   // columns of b that stay in cache while the rows of a go by
 
@@ -384,8 +396,8 @@ static void dot_f64(int64_t M, int64_t N, int64_t K, const ir_cell *a, const ir_
   }
 }
 
-void eval_dot(ir_domain d, ir_dtype ta, ir_dtype tb, ir_dtype acc, int64_t batch, int64_t M, int64_t N, int64_t K, const ir_cell *a,
-              const ir_cell *b, ir_cell *c) {
+void eval_dot(ir_domain d, ir_dtype ta, ir_dtype tb, ir_dtype acc, int64_t batch, int64_t M, int64_t N, int64_t K,
+              const ir_cell *a, const ir_cell *b, ir_cell *c) {
   bool narrow = acc == IR_f32 && ta != IR_f64 && tb != IR_f64;
   for (int64_t s = 0; s < batch; s++, a += M * K, b += K * N, c += M * N) {
     if (ir_is_float(acc) && d == IR_DOMAIN_IDEAL) dot_f64(M, N, K, a, b, c);

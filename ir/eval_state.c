@@ -1,5 +1,5 @@
-// Evaluator of tensor IR: states and attention. A state keeps, for each entry of its list, the rows appended so far. Rows that a call
-// appends lie behind the length until the function succeeds; then the length advances.
+// Evaluator of tensor IR: states and attention. A state keeps, for each entry of its list, the rows appended so far. Rows that
+// a call appends lie behind the length until the function succeeds; then the length advances.
 #include "ir/eval_priv.h"
 
 #include "base/checked.h"
@@ -80,7 +80,8 @@ static ts_status open_store(eval_call *e, const ir_state *state, int64_t entries
       s->row[f] = 1;
       for (unsigned d = 0; d < state->fields.data[f].rank; d++) {
         int64_t n;
-        if (ir_size_eval(state->fields.data[f].shape[d], e->symbols, e->symbol_count, &n) != TS_OK || n < 0 || !ts_mul_i64(s->row[f], n, &s->row[f]))
+        if (ir_size_eval(state->fields.data[f].shape[d], e->symbols, e->symbol_count, &n) != TS_OK || n < 0 ||
+            !ts_mul_i64(s->row[f], n, &s->row[f]))
           return eval_call_bad(e, "state '%s' has rows of no known size", state->name);
       }
     }
@@ -98,8 +99,8 @@ static ts_status open_store(eval_call *e, const ir_state *state, int64_t entries
 static ts_status reserve_rows(eval_call *e, state_store *s, int64_t b, int64_t rows) {
   entry *x = &s->entries[b];
   if (rows > s->state->length->hi)
-    return eval_call_bad(e, "list %lld of state '%s' would have %lld rows; at most %lld are allowed", (long long)b, s->state->name, (long long)rows,
-                         (long long)s->state->length->hi);
+    return eval_call_bad(e, "list %lld of state '%s' would have %lld rows; at most %lld are allowed", (long long)b,
+                         s->state->name, (long long)rows, (long long)s->state->length->hi);
   if (!x->field) x->field = calloc(s->state->fields.count + 1, sizeof *x->field);
   if (!x->field) return TS_OUT_OF_MEMORY;
   if (rows <= x->rows) return TS_OK;
@@ -118,7 +119,8 @@ static ts_status reserve_rows(eval_call *e, state_store *s, int64_t b, int64_t r
 static int64_t dim_value(const eval_call *e, ts_sym name, int64_t otherwise) {
   int64_t v;
   for (size_t i = 0; name && i < e->m->dims.count; i++)
-    if (e->m->dims.data[i].size->name == name && ir_size_eval(e->m->dims.data[i].size, e->symbols, e->symbol_count, &v) == TS_OK) return v;
+    if (e->m->dims.data[i].size->name == name && ir_size_eval(e->m->dims.data[i].size, e->symbols, e->symbol_count, &v) == TS_OK)
+      return v;
   return otherwise;
 }
 
@@ -169,7 +171,8 @@ static ts_status op_append(eval_call *e, const ir_op *op) {
     if (f < 0 || (layer + 1) * n > s->row[f]) return eval_call_bad(e, "rows that do not fit state '%s'", state->name);
     for (int64_t b = 0; b < x->t.shape[0]; b++) {
       int64_t count = eval_length(e, ir_attr_sym(op, "over"), b, seq), length = s->entries[b].length;
-      if (count < 0 || count > seq) return eval_call_bad(e, "entry %lld has %lld of %lld rows", (long long)b, (long long)count, (long long)seq);
+      if (count < 0 || count > seq)
+        return eval_call_bad(e, "entry %lld has %lld of %lld rows", (long long)b, (long long)count, (long long)seq);
       TS_TRY(reserve_rows(e, s, b, length + count));
       for (int64_t i = 0; i < count; i++) {
         ir_cell *to = s->entries[b].field[f] + (length + i) * s->row[f] + layer * n;
@@ -194,7 +197,8 @@ typedef struct attention {
 } attention;
 
 // One query row: softmax over the keys 0 .. n-1. In the prime field base 2, with the constant that lowering folds into the query.
-static ts_status attend_row(eval_call *e, const attention *a, const keys *x, int64_t head, int64_t n, const ir_cell *q, ir_cell *s, ir_cell *out) {
+static ts_status attend_row(eval_call *e, const attention *a, const keys *x, int64_t head, int64_t n, const ir_cell *q,
+                            ir_cell *s, ir_cell *out) {
   int64_t kv = head / a->group;
   ir_cell top = eval_minus_inf(e->d), sum = eval_zero();
   for (int64_t i = 0; i < a->dv; i++) out[i] = eval_zero();
@@ -236,14 +240,16 @@ static ts_status op_attend(eval_call *e, const ir_op *op) {
   if (paged) {
     TS_TRY(open_store(e, op->operands[1]->type->state, B, &store));
     const ir_state_field *f = store->state->fields.data;
-    if (store->state->fields.count < 2 || f[0].rank != 3) return eval_call_bad(e, "state '%s' has no keys and values", store->state->name);
+    if (store->state->fields.count < 2 || f[0].rank != 3)
+      return eval_call_bad(e, "state '%s' has no keys and values", store->state->name);
     TS_TRY(ir_size_eval(f[0].shape[1], e->symbols, e->symbol_count, &kv_heads));
   } else {
     TS_TRY(eval_tensor_need(e, op->operands[1], &k));
     TS_TRY(eval_tensor_need(e, op->operands[2], &v));
     kv_heads = k->t.shape[2];
   }
-  if (kv_heads < 1 || H % kv_heads != 0) return eval_call_bad(e, "%lld heads on %lld KV heads", (long long)H, (long long)kv_heads);
+  if (kv_heads < 1 || H % kv_heads != 0)
+    return eval_call_bad(e, "%lld heads on %lld KV heads", (long long)H, (long long)kv_heads);
   a.group = H / kv_heads;
   ts_status status = TS_OK;
   for (int64_t b = 0; b < B && status == TS_OK; b++) {
@@ -254,17 +260,20 @@ static ts_status op_attend(eval_call *e, const ir_op *op) {
       past = at->length;
       n = past + valid;
       if (n > at->rows) return eval_call_bad(e, "keys of state '%s' that were not appended", store->state->name);
-      x = (keys){at->field ? at->field[0] + layer * kv_heads * a.d : NULL, at->field ? at->field[1] + layer * kv_heads * a.dv : NULL, store->row[0], store->row[1]};
+      x = (keys){at->field ? at->field[0] + layer * kv_heads * a.d : NULL,
+                 at->field ? at->field[1] + layer * kv_heads * a.dv : NULL, store->row[0], store->row[1]};
     } else {
       n = over ? eval_length(e, over, b, k->t.shape[1]) : k->t.shape[1];
-      x = (keys){k->t.data + b * k->t.shape[1] * kv_heads * a.d, v->t.data + b * k->t.shape[1] * kv_heads * a.dv, kv_heads * a.d, kv_heads * a.dv};
+      x = (keys){k->t.data + b * k->t.shape[1] * kv_heads * a.d, v->t.data + b * k->t.shape[1] * kv_heads * a.dv, kv_heads * a.d,
+                 kv_heads * a.dv};
     }
     ir_cell *s = malloc((size_t)(n + 1) * sizeof *s);
     if (!s) return TS_OUT_OF_MEMORY;
     for (int64_t i = 0; i < S && status == TS_OK; i++) {
       int64_t seen = i >= valid ? 0 : causal && past + i + 1 < n ? past + i + 1 : n;
       for (int64_t h = 0; h < H && status == TS_OK; h++)
-        status = attend_row(e, &a, &x, h, seen, q->t.data + ((b * S + i) * H + h) * a.d, s, t->t.data + ((b * S + i) * H + h) * a.dv);
+        status = attend_row(e, &a, &x, h, seen, q->t.data + ((b * S + i) * H + h) * a.d, s,
+                            t->t.data + ((b * S + i) * H + h) * a.dv);
     }
     free(s);
   }

@@ -30,7 +30,8 @@ static void over_axes(const ir_attr *over, const eval_tile *a, const eval_tile *
 }
 
 // The axes of both, of a alone, and of b alone that are not summed.
-static void sort_axes(const ir_attr *over, const eval_tile *a, const eval_tile *b, eval_axes *both, eval_axes *only_a, eval_axes *only_b) {
+static void sort_axes(const ir_attr *over, const eval_tile *a, const eval_tile *b, eval_axes *both, eval_axes *only_a,
+                      eval_axes *only_b) {
   for (unsigned i = 0; i < a->rank; i++) {
     ts_sym s = a->type->axes[i];
     if (!named(over, s)) eval_add_axis(eval_axis(b, s) >= 0 ? both : only_a, s, a->shape[i]);
@@ -56,7 +57,8 @@ static ts_status op_dot(eval_kernel *e, const ir_op *op) {
   if (s == TS_OK && op->operand_count == 3) s = eval_gather(e, &bmn, eval_slot(e, op->operands[2]), &c);
   else if (s == TS_OK && !(c = calloc(r->count ? r->count : 1, sizeof *c))) s = TS_OUT_OF_MEMORY;
   if (s == TS_OK) {
-    eval_dot(e->d, a->type->dtype, b->type->dtype, r->type->dtype, eval_volume(&both), eval_volume(&m), eval_volume(&n), eval_volume(&k), x, y, c);
+    eval_dot(e->d, a->type->dtype, b->type->dtype, r->type->dtype, eval_volume(&both), eval_volume(&m), eval_volume(&n),
+             eval_volume(&k), x, y, c);
     eval_scatter(&bmn, c, r);
   }
   free(x);
@@ -82,7 +84,8 @@ static ir_cell combine(eval_kernel *e, fold f, ir_dtype t, ir_cell a, ir_cell b)
     case FOLD_OR: return (ir_cell){.p = a.p | b.p};
     case FOLD_MIN: {   // a NaN loses against a number
       int c = eval_order(e->d, t, a, b);
-      bool nan_a = ir_is_float(t) && e->d != IR_DOMAIN_MODP && a.r != a.r, nan_b = ir_is_float(t) && e->d != IR_DOMAIN_MODP && b.r != b.r;
+      bool nan_a = ir_is_float(t) && e->d != IR_DOMAIN_MODP && a.r != a.r,
+           nan_b = ir_is_float(t) && e->d != IR_DOMAIN_MODP && b.r != b.r;
       return nan_a ? b : nan_b ? a : c <= 0 ? a : b;
     }
     default: return eval_order(e->d, t, a, b) >= 0 ? a : b;
@@ -95,11 +98,13 @@ static ir_cell neutral(eval_kernel *e, fold f, ir_dtype t) {
   bool is_float = ir_is_float(t);
   if (f == FOLD_AND) c.i = ir_wrap(t, -1);
   else if (f == FOLD_MAX || f == FOLD_ARGMAX) c = is_float ? eval_minus_inf(e->d) : (ir_cell){.i = ir_int_min(t)};
-  else if (f == FOLD_MIN || f == FOLD_ARGMIN) c = is_float ? ir_eval_real(e->d, IR_f64, __builtin_inf()) : (ir_cell){.i = t == IR_u64 ? -1 : ir_int_max(t)};
+  else if (f == FOLD_MIN || f == FOLD_ARGMIN)
+    c = is_float ? ir_eval_real(e->d, IR_f64, __builtin_inf()) : (ir_cell){.i = t == IR_u64 ? -1 : ir_int_max(t)};
   return c;
 }
 
-static ts_status reduce_one(eval_kernel *e, const eval_tile *x, const eval_tile *index, const ir_attr *over, fold f, eval_tile *r, eval_tile *position) {
+static ts_status reduce_one(eval_kernel *e, const eval_tile *x, const eval_tile *index, const ir_attr *over, fold f, eval_tile *r,
+                            eval_tile *position) {
   eval_axes rest = {0}, k = {0};
   for (unsigned i = 0; i < x->rank; i++)
     if (!named(over, x->type->axes[i])) eval_add_axis(&rest, x->type->axes[i], x->shape[i]);
@@ -140,8 +145,10 @@ static ts_status op_reduce(eval_kernel *e, const ir_op *op) {
   if (f == FOLD_ARGMAX || f == FOLD_ARGMIN) {
     TS_TRY(eval_result(e, op->results[0], &r));
     TS_TRY(eval_result(e, op->results[1], &position));
-    if (e->d == IR_DOMAIN_MODP && ir_is_float(r->type->dtype)) return eval_bad(e, "a comparison of floats is not allowed in the prime field");
-    return reduce_one(e, eval_slot(e, op->operands[0]), op->operand_count > 1 ? eval_slot(e, op->operands[1]) : NULL, over, f, r, position);
+    if (e->d == IR_DOMAIN_MODP && ir_is_float(r->type->dtype))
+      return eval_bad(e, "a comparison of floats is not allowed in the prime field");
+    return reduce_one(e, eval_slot(e, op->operands[0]), op->operand_count > 1 ? eval_slot(e, op->operands[1]) : NULL, over, f, r,
+                      position);
   }
   for (uint32_t i = 0; i < op->operand_count; i++) {
     TS_TRY(eval_result(e, op->results[i], &r));
@@ -187,7 +194,8 @@ typedef struct soft {
 } soft;
 
 // One batch: s[M][T], v[T][N], keep[M][T] or NULL.
-static void soft_rows(eval_kernel *e, const soft *x, const ir_cell *s, const ir_cell *v, const ir_cell *keep, ir_cell *m, ir_cell *l, ir_cell *o) {
+static void soft_rows(eval_kernel *e, const soft *x, const ir_cell *s, const ir_cell *v, const ir_cell *keep, ir_cell *m,
+                      ir_cell *l, ir_cell *o) {
   for (int64_t i = 0; i < x->M; i++) {
     const ir_cell *row = s + i * x->T;
     m[i] = eval_minus_inf(e->d);
@@ -219,13 +227,15 @@ static ts_status op_softacc(eval_kernel *e, const ir_op *op) {
   over_axes(over, s, v, &t);
   eval_axes bmt = joined(&both, &m, &t), btn = joined(&both, &t, &n), bm = joined(&both, &m, NULL), bmn = joined(&both, &m, &n);
   soft x = {s->type->dtype, r[1]->type->dtype, r[2]->type->dtype, eval_volume(&m), eval_volume(&n), eval_volume(&t)};
-  ir_cell *sc = NULL, *vc = NULL, *kc = NULL, *ml = calloc((size_t)eval_volume(&bm) * 2 + 1, sizeof *ml), *o = calloc((size_t)eval_volume(&bmn) + 1, sizeof *o);
+  ir_cell *sc = NULL, *vc = NULL, *kc = NULL, *ml = calloc((size_t)eval_volume(&bm) * 2 + 1, sizeof *ml),
+          *o = calloc((size_t)eval_volume(&bmn) + 1, sizeof *o);
   ts_status status = ml && o ? eval_gather(e, &bmt, s, &sc) : TS_OUT_OF_MEMORY;
   if (status == TS_OK) status = eval_gather(e, &btn, v, &vc);
   if (status == TS_OK && mask) status = eval_gather(e, &bmt, mask, &kc);
   int64_t batches = eval_volume(&both), rows = eval_volume(&bm);
   for (int64_t b = 0; b < batches && status == TS_OK; b++)
-    soft_rows(e, &x, sc + b * x.M * x.T, vc + b * x.T * x.N, kc ? kc + b * x.M * x.T : NULL, ml + b * x.M, ml + rows + b * x.M, o + b * x.M * x.N);
+    soft_rows(e, &x, sc + b * x.M * x.T, vc + b * x.T * x.N, kc ? kc + b * x.M * x.T : NULL, ml + b * x.M, ml + rows + b * x.M,
+              o + b * x.M * x.N);
   if (status == TS_OK) {
     eval_scatter(&bm, ml, r[0]);
     eval_scatter(&bm, ml + rows, r[1]);
@@ -241,7 +251,8 @@ static ts_status op_softacc(eval_kernel *e, const ir_op *op) {
 
 // ---- rank ----------------------------------------------------------------------------------------------------------------
 // Keys that the mask drops have rank -1.
-static ts_status rank_row(eval_kernel *e, int64_t n, int64_t bins, const ir_cell *keys, const ir_cell *keep, ir_cell *rank, ir_cell *counts, int64_t *first) {
+static ts_status rank_row(eval_kernel *e, int64_t n, int64_t bins, const ir_cell *keys, const ir_cell *keep, ir_cell *rank,
+                          ir_cell *counts, int64_t *first) {
   for (int64_t b = 0; b < bins; b++) counts[b].i = 0;
   for (int64_t i = 0; i < n; i++) {
     if (keep && !keep[i].i) continue;

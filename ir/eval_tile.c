@@ -52,7 +52,8 @@ void eval_strides_over(const eval_axes *a, const eval_tile *t, int64_t stride[EV
   }
 }
 
-void eval_copy(unsigned rank, const int64_t *shape, ir_cell *dst, const int64_t *dst_stride, const ir_cell *src, const int64_t *src_stride) {
+void eval_copy(unsigned rank, const int64_t *shape, ir_cell *dst, const int64_t *dst_stride, const ir_cell *src,
+               const int64_t *src_stride) {
   if (rank == 0) {
     *dst = *src;
     return;
@@ -80,7 +81,9 @@ ts_status eval_gather(eval_kernel *e, const eval_axes *a, const eval_tile *t, ir
   *out = NULL;
   if (n < 0 || n > INT64_C(1) << 40) return eval_bad(e, "a value of %lld elements", (long long)n);
   *out = malloc((size_t)(n ? n : 1) * sizeof **out);
-  if (!*out) return ts_report(e->m->diags, e->op->loc, &diag_ir_eval, "out of memory for a value of %lld elements", (long long)n), TS_OUT_OF_MEMORY;
+  if (!*out)
+    return ts_report(e->m->diags, e->op->loc, &diag_ir_eval, "out of memory for a value of %lld elements", (long long)n),
+           TS_OUT_OF_MEMORY;
   eval_strides_over(a, t, from);
   dense(a, to);
   if (n) eval_copy(a->rank, a->extent, *out, to, t->data, from);
@@ -233,7 +236,8 @@ static bool add_strided(relabelled *v, ts_sym name, int64_t extent, int64_t stri
 }
 
 // All axes of x but `axis`; slice, pick, rename and split put their own in its place.
-static bool view_of(const ir_op *op, const eval_tile *x, const eval_tile *r, ts_sym kind, ts_sym axis, const ir_attr *to, relabelled *v) {
+static bool view_of(const ir_op *op, const eval_tile *x, const eval_tile *r, ts_sym kind, ts_sym axis, const ir_attr *to,
+                    relabelled *v) {
   int64_t own[EVAL_MAX_RANK], at = ir_attr_int(op, "at", 0);
   eval_strides(x, own);
   for (unsigned i = 0; i < x->rank; i++) {
@@ -358,7 +362,8 @@ static ts_status group_cells(eval_kernel *e, const ir_op *op, const eval_tile *c
     else if (a.extent[d] % t->shape[k] == 0) group[d] = a.extent[d] / t->shape[k];
     else   // a short last group: the power of two that gives so many
       while ((a.extent[d] + group[d] - 1) / group[d] > t->shape[k]) group[d] *= 2;
-    if ((a.extent[d] + group[d] - 1) / group[d] != t->shape[k]) return eval_bad(e, "%lld groups for an axis of %lld", (long long)t->shape[k], (long long)a.extent[d]);
+    if ((a.extent[d] + group[d] - 1) / group[d] != t->shape[k])
+      return eval_bad(e, "%lld groups for an axis of %lld", (long long)t->shape[k], (long long)a.extent[d]);
   }
   for (unsigned i = 0; i < t->rank; i++)
     if (!used[i]) return eval_bad(e, "an axis of the scale that is none of the codes'");
@@ -410,7 +415,8 @@ static ts_status op_decode(eval_kernel *e, const ir_op *op) {
   ts_status s = TS_OK;
   eval_tile *r;
   TS_TRY(eval_result(e, op->results[0], &r));
-  for (uint32_t i = 1; i < op->operand_count && s == TS_OK; i++) s = group_cells(e, op, codes, eval_slot(e, op->operands[i]), &part[i - 1]);
+  for (uint32_t i = 1; i < op->operand_count && s == TS_OK; i++)
+    s = group_cells(e, op, codes, eval_slot(e, op->operands[i]), &part[i - 1]);
   eval_axes a = {0};
   eval_add_axes(&a, codes);
   ir_cell *values = malloc((codes->count ? codes->count : 1) * sizeof *values);
@@ -427,7 +433,8 @@ static ts_status op_decode(eval_kernel *e, const ir_op *op) {
   return s;
 }
 
-// scale = largest magnitude / (2^(bits-1) - 1), code = x / scale to the nearest integer, half to even; a group of zeros has scale 0.
+// scale = largest magnitude / (2^(bits-1) - 1), code = x / scale to the nearest integer, half to even; a group of zeros has
+// scale 0.
 void eval_encode_group(ir_domain d, int64_t n, const ir_cell *x, int64_t top, ir_cell *codes, ir_cell *scale, ir_cell *sum) {
   double largest = 0;
   for (int64_t i = 0; i < n; i++) largest = __builtin_fabs(x[i].r) > largest ? __builtin_fabs(x[i].r) : largest;

@@ -1,5 +1,6 @@
-// Parser of the IR's text form (grammar: docs/ir.md; printer: text.c). It stops at the first thing it can't read, with a located
-// diagnostic; whether the ops make sense is the verifier's business. Nothing is added to the module unless all of its text parses.
+// Parser of the IR's text form (grammar: docs/ir.md; printer: text.c). It stops at the first thing it can't read, with a
+// located diagnostic; whether the ops make sense is the verifier's business. Nothing is added to the module unless all of its
+// text parses.
 //
 // Ops without a `loc(...)` get the place in this text as their location.
 #include "ir/parse.h"
@@ -141,7 +142,8 @@ static ts_status parse_stored(parser *p, ir_type_kind kind, ir_space space, cons
     own = strides;
   }
   TS_TRY(parse_expect(p, ">"));
-  *out = kind == IR_TYPE_MEM ? ir_mem_type(p->m, t, rank, shape, encoding, space, own) : ir_tensor_type(p->m, t, rank, shape, encoding);
+  *out = kind == IR_TYPE_MEM ? ir_mem_type(p->m, t, rank, shape, encoding, space, own)
+                             : ir_tensor_type(p->m, t, rank, shape, encoding);
   return TS_OK;
 }
 
@@ -151,7 +153,8 @@ static ts_status axis_extent(parser *p, ts_sym axis, ts_loc loc, const ir_size *
       *out = p->part->axes.data[i].size;
       return TS_OK;
     }
-  return ts_report(p->m->diags, loc, &diag_ir_unknown, "'%s' is no axis of a part here, so its extent must be written: %s: 8", axis, axis);
+  return ts_report(p->m->diags, loc, &diag_ir_unknown, "'%s' is no axis of a part here, so its extent must be written: %s: 8",
+                   axis, axis);
 }
 
 // layout(...): the text up to the closing parenthesis is the layout's own.
@@ -164,7 +167,8 @@ static ts_status parse_layout(parser *p, const ir_type **type) {
     if (p->text.data[end] == '(') depth++;
     if (p->text.data[end] == ')' && --depth == 0) break;
   }
-  if (end == p->text.len || p->text.data[end] != ')') return ts_report(p->m->diags, loc, &diag_ir_syntax, "a layout without its closing parenthesis");
+  if (end == p->text.len || p->text.data[end] != ')')
+    return ts_report(p->m->diags, loc, &diag_ir_syntax, "a layout without its closing parenthesis");
   const ir_layout *l, *known;
   TS_TRY(ir_layout_parse(p->m->arena, (ts_str){p->text.data + from, end - from}, NULL, 0, p->m->diags, loc, &l));
   known = ir_type_find_layout(p->m, l);
@@ -211,7 +215,8 @@ static ts_status parse_type(parser *p, const ir_type **out) {
     const char *name;
     ir_type_kind kind;
     ir_space space;
-  } stored[] = {{"mem", IR_TYPE_MEM, IR_SPACE_GLOBAL}, {"panel", IR_TYPE_MEM, IR_SPACE_PANEL}, {"tensor", IR_TYPE_TENSOR, IR_SPACE_GLOBAL}};
+  } stored[] = {
+      {"mem", IR_TYPE_MEM, IR_SPACE_GLOBAL}, {"panel", IR_TYPE_MEM, IR_SPACE_PANEL}, {"tensor", IR_TYPE_TENSOR, IR_SPACE_GLOBAL}};
   for (size_t i = 0; i < sizeof stored / sizeof *stored; i++)
     if (parse_accept(p, stored[i].name)) {
       TS_TRY(parse_expect(p, "<"));
@@ -449,8 +454,9 @@ static ts_status parse_op_fn(parser *p, op_text *o) {
   ir_dtype *types = ts_new_array(p->m->arena, ir_dtype, o->operands.count);
   for (size_t i = 0; i < o->operands.count; i++) {
     types[i] = o->operands.data[i]->type->dtype;
-    if (types[i] == IR_VOID) return ts_report(p->m->diags, parse_here(p), &diag_ir_type, "operand %zu of %s has no element type", i,
-                                              ir_op_get(o->code)->name);
+    if (types[i] == IR_VOID)
+      return ts_report(p->m->diags, parse_here(p), &diag_ir_type, "operand %zu of %s has no element type", i,
+                       ir_op_get(o->code)->name);
   }
   ir_attr a = {.name = ts_intern_z(p->m->names, "fn"), .kind = IR_ATTR_FN};
   TS_TRY(parse_fn(p, (uint32_t)o->operands.count, types, &a.fn));
@@ -468,7 +474,8 @@ static ts_status parse_op_code(parser *p, op_text *o) {
     const char *all[IR_OP_COUNT];
     for (int i = 0; i < IR_OP_COUNT; i++) all[i] = ir_op_get((ir_opcode)i)->name;
     const char *near = ts_nearest(name, all, IR_OP_COUNT);
-    return ts_report(p->m->diags, o->loc, &diag_ir_unknown, "no op is named '%.*s'%s%s", TS_FMT(name), near ? "; did you mean " : "", near ? near : "");
+    return ts_report(p->m->diags, o->loc, &diag_ir_unknown, "no op is named '%.*s'%s%s", TS_FMT(name),
+                     near ? "; did you mean " : "", near ? near : "");
   }
   o->code = (ir_opcode)code;
   parse_advance(p);
@@ -490,7 +497,8 @@ static ts_status parse_op_text(parser *p, ir_builder *b, op_text *o) {
       if (!parse_is(p, ")")) TS_TRY(parse_operands(p, b, &o->operands));
       TS_TRY(parse_expect(p, ")"));
     } else if (info->operands_max == 0) {
-      if (!parse_is(p, ":") && !parse_is(p, "{") && !parse_is(p, "}") && !parse_is(p, "loc")) TS_TRY(parse_bare(p, o->code, &o->attrs));
+      if (!parse_is(p, ":") && !parse_is(p, "{") && !parse_is(p, "}") && !parse_is(p, "loc"))
+        TS_TRY(parse_bare(p, o->code, &o->attrs));
     } else if (!parse_is(p, "{") && !parse_is(p, ":") && !parse_is(p, "}") && !parse_is(p, "loc") && !parse_is(p, "do")) {
       TS_TRY(parse_operands(p, b, &o->operands));
     }
@@ -560,8 +568,10 @@ static ts_status parse_bounds(parser *p, int64_t *lo, int64_t *hi, int64_t *step
   return parse_accept(p, "step") ? parse_int(p, step) : TS_OK;
 }
 
-static ts_status declare_symbol(parser *p, ts_sym name, ir_size_class klass, int64_t lo, int64_t hi, int64_t step, ts_loc loc, const ir_size **out) {
-  if (!ir_text_is_name(ts_str_of(name))) return ts_report(p->m->diags, loc, &diag_ir_syntax, "the name of a size must be an identifier");
+static ts_status declare_symbol(parser *p, ts_sym name, ir_size_class klass, int64_t lo, int64_t hi, int64_t step, ts_loc loc,
+                                const ir_size **out) {
+  if (!ir_text_is_name(ts_str_of(name)))
+    return ts_report(p->m->diags, loc, &diag_ir_syntax, "the name of a size must be an identifier");
   *out = ir_size_symbol(p->m->sizes, ts_str_of(name), klass, lo, hi, step);
   TS_TRY(ir_size_check(*out, name, p->m->diags, loc));
   bind(p, &p->symbols, ts_key(name), (void *)*out);
@@ -606,7 +616,8 @@ static ts_status parse_state(parser *p, ts_loc loc) {
   s->loc = loc;
   TS_TRY(parse_symbol_name(p, "the name of a state", &s->name));
   for (size_t i = 0; i < p->m->states.count; i++)
-    if (p->m->states.data[i]->name == s->name) return ts_report(p->m->diags, loc, &diag_ir_structure, "the module already has a state '%s'", s->name);
+    if (p->m->states.data[i]->name == s->name)
+      return ts_report(p->m->diags, loc, &diag_ir_structure, "the module already has a state '%s'", s->name);
   TS_TRY(parse_expect(p, "list"));
   TS_TRY(parse_name(p, "the name of a dim", &s->list));
   if (s->list == p->m->none) s->list = NULL;
@@ -644,7 +655,8 @@ static ts_status parse_weight(parser *p, ts_loc loc) {
   TS_TRY(parse_dtype(p, &t));
   if (parse_accept(p, "[")) {
     do {
-      if (w->rank == IR_MAX_RANK) return ts_report(p->m->diags, parse_here(p), &diag_ir_structure, "a weight of more than %d dimensions", IR_MAX_RANK);
+      if (w->rank == IR_MAX_RANK)
+        return ts_report(p->m->diags, parse_here(p), &diag_ir_structure, "a weight of more than %d dimensions", IR_MAX_RANK);
       TS_TRY(parse_int(p, &w->shape[w->rank++]));
     } while (parse_accept(p, ","));
     TS_TRY(parse_expect(p, "]"));
@@ -660,8 +672,10 @@ static ts_status parse_weight(parser *p, ts_loc loc) {
   for (size_t i = 0; i < p->m->weights.count; i++) {
     const ir_weight *known = p->m->weights.data[i];
     if (known->name != w->name) continue;
-    bool same = known->rank == w->rank && known->encoding == w->encoding && memcmp(known->shape, w->shape, w->rank * sizeof *w->shape) == 0;
-    return same ? TS_OK : ts_report(p->m->diags, loc, &diag_ir_type, "weight '%s' of the module has another shape or encoding", w->name);
+    bool same = known->rank == w->rank && known->encoding == w->encoding &&
+                memcmp(known->shape, w->shape, w->rank * sizeof *w->shape) == 0;
+    return same ? TS_OK
+                : ts_report(p->m->diags, loc, &diag_ir_type, "weight '%s' of the module has another shape or encoding", w->name);
   }
   TS_TRY(ir_encoding_bind(w->encoding, w->rank, w->shape, loc, p->m->diags, &w->bound));
   ts_vec_push(p->m->arena, &p->m->weights, w);
@@ -792,7 +806,8 @@ static ts_status parse_kernel_items(parser *p, ir_kernel *k) {
       body = true;
       TS_TRY(parse_region(p, k->body, 0, NULL));
     } else {
-      return parse_expected(p, k->stage == IR_STAGE_P ? "size, in, out, inout, note, part or '}'" : "size, in, out, inout, note, one body or '}'");
+      return parse_expected(
+          p, k->stage == IR_STAGE_P ? "size, in, out, inout, note, part or '}'" : "size, in, out, inout, note, one body or '}'");
     }
   }
   return TS_OK;
@@ -813,7 +828,8 @@ static ts_status parse_kernel(parser *p, ts_loc loc, ir_kernel **out) {
       TS_TRY(parse_expect(p, "("));
       TS_TRY(parse_int(p, &warps));
       TS_TRY(parse_expect(p, ")"));
-      if (warps < 1 || warps > 64) return ts_report(p->m->diags, loc, &diag_ir_structure, "a kernel of %lld warps", (long long)warps);
+      if (warps < 1 || warps > 64)
+        return ts_report(p->m->diags, loc, &diag_ir_structure, "a kernel of %lld warps", (long long)warps);
     }
     k->warps = (int)warps;
   }
@@ -890,10 +906,12 @@ static ts_status parse_function(parser *p, ts_loc loc, ir_function **out) {
   close_scope(p, mark);
   const ir_op *last = f->body->last;
   if (!last || last->code != IR_OP_ret || last->operand_count != f->outputs.count)
-    return ts_report(p->m->diags, loc, &diag_ir_structure, "function '%s' must end in a return of its %zu outputs", f->name, f->outputs.count);
+    return ts_report(p->m->diags, loc, &diag_ir_structure, "function '%s' must end in a return of its %zu outputs", f->name,
+                     f->outputs.count);
   for (size_t i = 0; i < types.count; i++)
     if (types.data[i] && types.data[i] != last->operands[i]->type)
-      return ts_report(p->m->diags, last->loc, &diag_ir_type, "output '%s' has another type than its declaration", f->outputs.data[i]);
+      return ts_report(p->m->diags, last->loc, &diag_ir_type, "output '%s' has another type than its declaration",
+                       f->outputs.data[i]);
   *out = f;
   return TS_OK;
 }

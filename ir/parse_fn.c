@@ -46,7 +46,8 @@ static ts_status resolve(fn_parser *f, operand *o, ir_dtype t) {
   if (!o->integer) return ts_report(d, o->loc, &diag_ir_type, "a real number where %s is needed", ir_dtype_name(t));
   uint64_t v = 0;
   for (size_t i = 0; i < o->number.len; i++)
-    if (buffer[i] < '0' || buffer[i] > '9' || __builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, (uint64_t)(buffer[i] - '0'), &v))
+    if (buffer[i] < '0' || buffer[i] > '9' || __builtin_mul_overflow(v, 10, &v) ||
+        __builtin_add_overflow(v, (uint64_t)(buffer[i] - '0'), &v))
       return ts_report(d, o->loc, &diag_ir_syntax, "'%s' is no decimal integer of 64 bits", buffer);
   int64_t s = (int64_t)(o->negative ? 0 - v : v);
   if (v > (uint64_t)INT64_MAX + o->negative || ir_wrap(t, s) != s)
@@ -59,13 +60,14 @@ static ts_status resolve(fn_parser *f, operand *o, ir_dtype t) {
 static ts_status resolve_group(fn_parser *f, operand *o, unsigned first, unsigned count) {
   unsigned known = first;
   while (known < count && o[known].pending) known++;
-  if (known >= count) return ts_report(f->p->m->diags, o[first].loc, &diag_ir_type, "nothing says the type of this constant: write it as 1.0:f32");
+  if (known >= count)
+    return ts_report(f->p->m->diags, o[first].loc, &diag_ir_type, "nothing says the type of this constant: write it as 1.0:f32");
   ir_dtype t = type_of(f, &o[known]);
   for (unsigned k = first; k < count; k++) {
     TS_TRY(resolve(f, &o[k], t));
     if (type_of(f, &o[k]) != t)
-      return ts_report(f->p->m->diags, o[k].loc, &diag_ir_type, "operands of types %s and %s: cast one, as in %s(x)", ir_dtype_name(t),
-                       ir_dtype_name(type_of(f, &o[k])), ir_dtype_name(t));
+      return ts_report(f->p->m->diags, o[k].loc, &diag_ir_type, "operands of types %s and %s: cast one, as in %s(x)",
+                       ir_dtype_name(t), ir_dtype_name(type_of(f, &o[k])), ir_dtype_name(t));
   }
   return TS_OK;
 }
@@ -73,13 +75,16 @@ static ts_status resolve_group(fn_parser *f, operand *o, unsigned first, unsigne
 static ts_status operation(fn_parser *f, ir_scalar op, operand *o, ts_loc loc, operand *out) {
   const ir_scalar_info *info = ir_scalar_get(op);
   unsigned first = info->rule == IR_RULE_PICK;
-  if (f->b.nodes.count > MAX_NODES) return ts_report(f->p->m->diags, loc, &diag_ir_structure, "a function of more than %d operations", MAX_NODES);
+  if (f->b.nodes.count > MAX_NODES)
+    return ts_report(f->p->m->diags, loc, &diag_ir_structure, "a function of more than %d operations", MAX_NODES);
   if (first) {
     TS_TRY(resolve(f, &o[0], IR_i1));
-    if (type_of(f, &o[0]) != IR_i1) return ts_report(f->p->m->diags, o[0].loc, &diag_ir_type, "select needs a condition of type i1");
+    if (type_of(f, &o[0]) != IR_i1)
+      return ts_report(f->p->m->diags, o[0].loc, &diag_ir_type, "select needs a condition of type i1");
   }
   TS_TRY(resolve_group(f, o, first, info->arity));
-  *out = (operand){.loc = loc, .node = ir_fn_op(&f->b, op, o[0].node, info->arity > 1 ? o[1].node : 0, info->arity > 2 ? o[2].node : 0)};
+  *out = (operand){.loc = loc,
+                   .node = ir_fn_op(&f->b, op, o[0].node, info->arity > 1 ? o[1].node : 0, info->arity > 2 ? o[2].node : 0)};
   return TS_OK;
 }
 
@@ -98,7 +103,8 @@ static ts_status parse_conversion(fn_parser *f, ir_scalar op, ir_dtype t, ts_loc
     return TS_OK;
   }
   if (ir_dtype_bits(t) != ir_dtype_bits(type_of(f, &x)))
-    return ts_report(f->p->m->diags, loc, &diag_ir_type, "bits.%s of a value of %u bits", ir_dtype_name(t), ir_dtype_bits(type_of(f, &x)));
+    return ts_report(f->p->m->diags, loc, &diag_ir_type, "bits.%s of a value of %u bits", ir_dtype_name(t),
+                     ir_dtype_bits(type_of(f, &x)));
   out->node = ir_fn_bits(&f->b, t, x.node);
   return TS_OK;
 }
@@ -116,8 +122,8 @@ static ts_status parse_call(fn_parser *f, ts_str name, ts_loc loc, operand *out)
     const char *all[IR_SCALAR_PARAM];
     for (int i = 0; i < IR_SCALAR_PARAM; i++) all[i] = ir_scalar_get((ir_scalar)i)->name;
     const char *near = ts_nearest(name, all, IR_SCALAR_PARAM);
-    return ts_report(p->m->diags, loc, &diag_ir_unknown, "no scalar function is named '%.*s'%s%s", TS_FMT(name), near ? "; did you mean " : "",
-                     near ? near : "");
+    return ts_report(p->m->diags, loc, &diag_ir_unknown, "no scalar function is named '%.*s'%s%s", TS_FMT(name),
+                     near ? "; did you mean " : "", near ? near : "");
   }
   TS_TRY(parse_expect(p, "("));
   operand o[3];
@@ -132,7 +138,8 @@ static ts_status parse_call(fn_parser *f, ts_str name, ts_loc loc, operand *out)
 
 static ts_status parse_number(fn_parser *f, bool negative, ts_loc loc, operand *out) {
   parser *p = f->p;
-  *out = (operand){.pending = true, .negative = negative, .integer = p->t.kind == TOKEN_INT, .number = parse_token_text(p), .loc = loc};
+  *out = (operand){
+      .pending = true, .negative = negative, .integer = p->t.kind == TOKEN_INT, .number = parse_token_text(p), .loc = loc};
   parse_advance(p);
   if (!parse_accept(p, ":")) return TS_OK;
   ir_dtype t;
@@ -197,7 +204,8 @@ static ts_status parse_expr(fn_parser *f, int level, operand *out) {
     parse_advance(p);
     TS_TRY(parse_expr(f, level + 1, &o[1]));
     TS_TRY(operation(f, (ir_scalar)op, o, loc, out));
-    if (level == 1 && infix(p, 1) >= 0) return ts_report(p->m->diags, parse_here(p), &diag_ir_syntax, "comparisons do not chain: use parentheses");
+    if (level == 1 && infix(p, 1) >= 0)
+      return ts_report(p->m->diags, parse_here(p), &diag_ir_syntax, "comparisons do not chain: use parentheses");
   }
   if (level == 1) p->depth--;
   return TS_OK;
@@ -205,7 +213,8 @@ static ts_status parse_expr(fn_parser *f, int level, operand *out) {
 
 static ts_status bind_name(fn_parser *f, ts_sym name, uint32_t node, ts_loc loc) {
   for (size_t i = 0; i < f->names.count; i++)
-    if (f->names.data[i].name == name) return ts_report(f->p->m->diags, loc, &diag_ir_syntax, "'%s' is already a name of this function", name);
+    if (f->names.data[i].name == name)
+      return ts_report(f->p->m->diags, loc, &diag_ir_syntax, "'%s' is already a name of this function", name);
   ts_vec_push(f->p->m->arena, &f->names, ((fn_name){name, node}));
   return TS_OK;
 }
@@ -214,7 +223,9 @@ static ts_status bind_name(fn_parser *f, ts_sym name, uint32_t node, ts_loc loc)
 static bool at_binding(const parser *p) {
   if (p->t.kind != TOKEN_NAME) return false;
   size_t i = p->t.end;
-  while (i < p->text.len && (p->text.data[i] == ' ' || p->text.data[i] == '\t' || p->text.data[i] == '\n' || p->text.data[i] == '\r')) i++;
+  while (i < p->text.len &&
+         (p->text.data[i] == ' ' || p->text.data[i] == '\t' || p->text.data[i] == '\n' || p->text.data[i] == '\r'))
+    i++;
   return i + 1 < p->text.len && p->text.data[i] == '=' && p->text.data[i + 1] != '=';
 }
 
@@ -226,11 +237,14 @@ static ts_status parse_body(fn_parser *f, uint32_t params, const ir_fn **out) {
     ts_sym name;
     if (i) TS_TRY(parse_expect(p, ","));
     TS_TRY(parse_name(p, "the name of a parameter", &name));
-    if (i >= params) return ts_report(p->m->diags, loc, &diag_ir_structure, "the function has more parameters than the op has operands (%u)", params);
+    if (i >= params)
+      return ts_report(p->m->diags, loc, &diag_ir_structure, "the function has more parameters than the op has operands (%u)",
+                       params);
     TS_TRY(bind_name(f, name, i, loc));
   }
   if (f->names.count != params)
-    return ts_report(p->m->diags, parse_here(p), &diag_ir_structure, "the function has %zu parameters, the op %u operands", f->names.count, params);
+    return ts_report(p->m->diags, parse_here(p), &diag_ir_structure, "the function has %zu parameters, the op %u operands",
+                     f->names.count, params);
   parse_advance(p);
   TS_TRY(parse_expect(p, "->"));
   while (at_binding(p)) {
@@ -257,7 +271,8 @@ static ts_status parse_body(fn_parser *f, uint32_t params, const ir_fn **out) {
 }
 
 ts_status parse_fn(parser *p, uint32_t params, const ir_dtype *types, const ir_fn **out) {
-  if (params > MAX_PARAMS) return ts_report(p->m->diags, parse_here(p), &diag_ir_structure, "a function of more than %d parameters", MAX_PARAMS);
+  if (params > MAX_PARAMS)
+    return ts_report(p->m->diags, parse_here(p), &diag_ir_structure, "a function of more than %d parameters", MAX_PARAMS);
   fn_parser f = {.p = p};
   ir_fn_begin(&f.b, p->m, params, types);
   unsigned depth = p->depth;

@@ -67,12 +67,17 @@ void parse_advance(parser *p) {
   skip_blanks(p);
   token *t = &p->t;
   bool start = p->last_end == 0 && p->line == 1;
-  *t = (token){.at = p->at, .end = p->at, .line = p->line, .col = (uint32_t)(p->at - p->line_start) + 1, .first = p->line != line || start};
+  *t = (token){.at = p->at,
+               .end = p->at,
+               .line = p->line,
+               .col = (uint32_t)(p->at - p->line_start) + 1,
+               .first = p->line != line || start};
   char c = char_at(p, p->at);
   if (p->at >= p->text.len) return;
   if (is_letter(c)) {
     t->kind = TOKEN_NAME;
-    while (is_letter(char_at(p, t->end)) || is_digit(char_at(p, t->end)) || (char_at(p, t->end) == '.' && char_at(p, t->end + 1) != '.'))
+    while (is_letter(char_at(p, t->end)) || is_digit(char_at(p, t->end)) ||
+           (char_at(p, t->end) == '.' && char_at(p, t->end + 1) != '.'))
       t->end++;
   } else if (is_digit(c)) {
     t->kind = scan_number(p, &t->end);
@@ -109,7 +114,8 @@ ts_status parse_expected(parser *p, const char *wanted) {
   if (p->t.kind == TOKEN_END) return ts_report(p->m->diags, loc, &diag_ir_syntax, "the text ends where %s should follow", wanted);
   if (p->t.kind == TOKEN_BAD) {
     if (char_at(p, p->t.at) == '"') return ts_report(p->m->diags, loc, &diag_ir_syntax, "a string without its closing quote");
-    return ts_report(p->m->diags, loc, &diag_ir_syntax, "a byte that is no part of IR text (0x%02x)", (unsigned char)char_at(p, p->t.at));
+    return ts_report(p->m->diags, loc, &diag_ir_syntax, "a byte that is no part of IR text (0x%02x)",
+                     (unsigned char)char_at(p, p->t.at));
   }
   ts_str s = parse_token_text(p);
   if (s.len > 60) s.len = 60;
@@ -239,7 +245,8 @@ ts_status parse_size(parser *p, const ir_size **out) {
     if (c == '(') depth++;
     else if (c == ')' && depth > 0) depth--;
     else if (c == ',' && depth > 0) continue;
-    else if (!is_letter(c) && !is_digit(c) && c != '.' && c != ' ' && c != '+' && c != '-' && c != '*' && c != '/' && c != '%') break;
+    else if (!is_letter(c) && !is_digit(c) && c != '.' && c != ' ' && c != '+' && c != '-' && c != '*' && c != '/' && c != '%')
+      break;
     else if (c == '/' && char_at(p, end + 1) == '/') break;
   }
   if (end == from) return parse_expected(p, "a size");

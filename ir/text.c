@@ -74,8 +74,8 @@ void ir_text_name(ts_text *out, ts_sym name) {
 static bool is_literal(const printer *p, const ir_value *v) {
   const ir_op *op = v->producer;
   return op && op->code == IR_OP_const && (p->anonymous || !v->name) && op->attr_count == 1 && op->attrs[0].kind == IR_ATTR_INT &&
-         strcmp(op->attrs[0].name, "int") == 0 && v->type->kind == IR_TYPE_TILE && v->type->dtype == IR_i64 && v->type->rank == 0 &&
-         !v->type->lanes && !v->type->layout && op->operand_count == 0 && op->result_count == 1;
+         strcmp(op->attrs[0].name, "int") == 0 && v->type->kind == IR_TYPE_TILE && v->type->dtype == IR_i64 &&
+         v->type->rank == 0 && !v->type->lanes && !v->type->layout && op->operand_count == 0 && op->result_count == 1;
 }
 
 static void name_value(printer *p, const ir_value *v) {
@@ -174,7 +174,8 @@ static void print_type(const ir_type *t, const ir_part *part, ts_text *out) {
     ts_text_puts(out, " as ");
     ir_text_name(out, ir_text_encoding_name(t->encoding));
   }
-  for (unsigned i = 0; t->strides && i < t->rank; i++) ts_text_printf(out, "%s%lld", i ? ", " : " strides [", (long long)t->strides[i]);
+  for (unsigned i = 0; t->strides && i < t->rank; i++)
+    ts_text_printf(out, "%s%lld", i ? ", " : " strides [", (long long)t->strides[i]);
   ts_text_puts(out, t->strides ? "]>" : ">");
 }
 
@@ -429,7 +430,8 @@ static void print_op(printer *p, const ir_op *op, unsigned indent) {
     ts_text_puts(p->out, " { ");
     ir_print_fn(special->fn, p->out);
     ts_text_puts(p->out, " }");
-  } else if (info->operands_max == 0 && op->attr_count == 1 && ir_text_bare_attr(op->code, op->attrs[0].name, op->attrs[0].kind)) {
+  } else if (info->operands_max == 0 && op->attr_count == 1 &&
+             ir_text_bare_attr(op->code, op->attrs[0].name, op->attrs[0].kind)) {
     special = &op->attrs[0];
     ts_text_putc(p->out, ' ');
     print_attr_value(special, p->out);

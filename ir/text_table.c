@@ -109,14 +109,21 @@ static void doc_op(ts_text *out, const ir_op_info *op) {
 void ir_doc_ops(ts_text *out) {
   static const struct {
     const char *levels, *title;
-  } sections[] = {{"PS", "Portable and scheduled tile IR"}, {"P", "Portable tile IR only"}, {"S", "Scheduled tile IR only"}, {"T", "Tensor IR"}};
-  ts_text_puts(out, "# Operations of the IR\n\nGenerated from `ir/ops.def` and `ir/scalars.def`. The text form is described in [ir.md](ir.md).\n");
+  } sections[] = {{"PS", "Portable and scheduled tile IR"},
+                  {"P", "Portable tile IR only"},
+                  {"S", "Scheduled tile IR only"},
+                  {"T", "Tensor IR"}};
+  ts_text_puts(out,
+               "# Operations of the IR\n\nGenerated from `ir/ops.def` and `ir/scalars.def`. The text form is described in "
+               "[ir.md](ir.md).\n");
   for (size_t s = 0; s < sizeof sections / sizeof *sections; s++) {
-    ts_text_printf(out, "\n## %s\n\n| op | operands | results | regions | attributes | meaning |\n|---|---|---|---|---|---|\n", sections[s].title);
+    ts_text_printf(out, "\n## %s\n\n| op | operands | results | regions | attributes | meaning |\n|---|---|---|---|---|---|\n",
+                   sections[s].title);
     for (int i = 0; i < IR_OP_COUNT; i++)
       if (strcmp(ir_op_get((ir_opcode)i)->levels, sections[s].levels) == 0) doc_op(out, ir_op_get((ir_opcode)i));
   }
-  ts_text_puts(out, "\n## Scalar operations of `apply` and `map`\n\n| operation | written | types | meaning |\n|---|---|---|---|\n");
+  ts_text_puts(out,
+               "\n## Scalar operations of `apply` and `map`\n\n| operation | written | types | meaning |\n|---|---|---|---|\n");
   static const char *const rules[] = {"(T...) to T", "(T...) to i1", "(i1, T, T) to T", "any to the named type"};
   for (int i = 0; i < IR_SCALAR_PARAM; i++) {
     const ir_scalar_info *f = ir_scalar_get((ir_scalar)i);

@@ -32,7 +32,8 @@ const char *verify_type_text(verifier *v, const ir_type *t) {
 
 // ---- functions of apply --------------------------------------------------------------------------------------------------
 static bool int_only(ir_scalar s) {
-  return s == IR_SCALAR_rem || s == IR_SCALAR_and || s == IR_SCALAR_or || s == IR_SCALAR_xor || s == IR_SCALAR_shl || s == IR_SCALAR_shr;
+  return s == IR_SCALAR_rem || s == IR_SCALAR_and || s == IR_SCALAR_or || s == IR_SCALAR_xor || s == IR_SCALAR_shl ||
+         s == IR_SCALAR_shr;
 }
 static bool float_only(ir_scalar s) { return s == IR_SCALAR_fma || (s >= IR_SCALAR_round && s <= IR_SCALAR_erf); }
 static bool no_bool(ir_scalar s) {
@@ -58,7 +59,9 @@ static void check_expr(verifier *v, const ir_fn *fn, uint32_t i) {
       if (e->op == IR_SCALAR_bits)
         VERIFY(v, ir_dtype_bits(e->type) == ir_dtype_bits(t[0]), "bits of %s as %s", ir_dtype_name(t[0]), ir_dtype_name(e->type));
       break;
-    default: VERIFY(v, e->type == t[first], "%s of %s gives %s", info->name, ir_dtype_name(t[first]), ir_dtype_name(e->type)); break;
+    default:
+      VERIFY(v, e->type == t[first], "%s of %s gives %s", info->name, ir_dtype_name(t[first]), ir_dtype_name(e->type));
+      break;
   }
   VERIFY(v, !int_only(e->op) || ir_is_int(t[0]), "%s needs integers, not %s", info->name, ir_dtype_name(t[0]));
   VERIFY(v, !float_only(e->op) || ir_is_float(t[0]), "%s needs floats, not %s", info->name, ir_dtype_name(t[0]));
@@ -72,11 +75,12 @@ void verify_fn(verifier *v, const ir_fn *fn, uint32_t operands, ir_value *const 
     VERIFY(v, (e->op == IR_SCALAR_PARAM) == (i < fn->params), "the function's parameters are not its first nodes");
     VERIFY(v, e->type != IR_VOID && e->type < IR_DTYPE_COUNT, "node %u of the function has no type", i);
     if (e->op == IR_SCALAR_PARAM)
-      VERIFY(v, e->index == i && e->type == operand[i]->type->dtype, "parameter %u of the function is %s, the operand %s", i, ir_dtype_name(e->type),
-             ir_dtype_name(operand[i]->type->dtype));
+      VERIFY(v, e->index == i && e->type == operand[i]->type->dtype, "parameter %u of the function is %s, the operand %s", i,
+             ir_dtype_name(e->type), ir_dtype_name(operand[i]->type->dtype));
     else check_expr(v, fn, i);
   }
-  for (uint32_t i = 0; i < fn->results; i++) VERIFY(v, fn->outputs[i] < fn->count, "result %u of the function is no node of it", i);
+  for (uint32_t i = 0; i < fn->results; i++)
+    VERIFY(v, fn->outputs[i] < fn->count, "result %u of the function is no node of it", i);
 }
 
 // ---- what the table says -------------------------------------------------------------------------------------------------
@@ -94,12 +98,15 @@ static void check_attrs(verifier *v, const ir_op *op) {
     for (uint32_t i = 0; i < op->attr_count; i++)
       if (ts_str_is(declared.name, op->attrs[i].name)) found = &op->attrs[i];
     if (!found && !declared.optional) verify_bad(v, &diag_ir_structure, "attribute '%.*s' is missing", TS_FMT(declared.name));
-    if (found && found->kind != declared.kind) verify_bad(v, &diag_ir_structure, "attribute '%.*s' is of the wrong kind", TS_FMT(declared.name));
+    if (found && found->kind != declared.kind)
+      verify_bad(v, &diag_ir_structure, "attribute '%.*s' is of the wrong kind", TS_FMT(declared.name));
   }
   for (uint32_t i = 0; i < op->attr_count; i++) {
     const ir_attr *a = &op->attrs[i];
-    if (!ir_text_find_attr(op->code, ts_str_of(a->name), &declared)) verify_bad(v, &diag_ir_structure, "attribute '%s' does not belong here", a->name);
-    if (a->kind == IR_ATTR_SIZE && ir_size_check(a->size, "the size", v->m->diags, op->loc) != TS_OK && !v->errors++) v->status = TS_INVALID;
+    if (!ir_text_find_attr(op->code, ts_str_of(a->name), &declared))
+      verify_bad(v, &diag_ir_structure, "attribute '%s' does not belong here", a->name);
+    if (a->kind == IR_ATTR_SIZE && ir_size_check(a->size, "the size", v->m->diags, op->loc) != TS_OK && !v->errors++)
+      v->status = TS_INVALID;
   }
 }
 
@@ -112,20 +119,23 @@ static void check_type(verifier *v, const ir_type *t) {
     VERIFY(v, s && !ir_size_is_error(s), "an extent of %s is no size", verify_type_text(v, t));
     VERIFY(v, s->klass != IR_SIZE_DEVICE, "an extent of %s is known on the device only", verify_type_text(v, t));
     bool fixed = finished(v) && (t->kind == IR_TYPE_TILE || (t->kind == IR_TYPE_MEM && t->space == IR_SPACE_PANEL));
-    VERIFY(v, !fixed || (ir_size_is_const(s) && s->value >= 1), "tiles of scheduled kernels have static extents above 0: %s", verify_type_text(v, t));
-    for (unsigned k = 0; t->axes && k < i; k++) VERIFY(v, t->axes[k] != t->axes[i], "axis '%s' twice in %s", t->axes[i], verify_type_text(v, t));
+    VERIFY(v, !fixed || (ir_size_is_const(s) && s->value >= 1), "tiles of scheduled kernels have static extents above 0: %s",
+           verify_type_text(v, t));
+    for (unsigned k = 0; t->axes && k < i; k++)
+      VERIFY(v, t->axes[k] != t->axes[i], "axis '%s' twice in %s", t->axes[i], verify_type_text(v, t));
   }
-  VERIFY(v, t->kind == IR_TYPE_STATE || t->kind == IR_TYPE_TOKEN || (t->dtype != IR_VOID && t->dtype < IR_DTYPE_COUNT), "a type without element type");
+  VERIFY(v, t->kind == IR_TYPE_STATE || t->kind == IR_TYPE_TOKEN || (t->dtype != IR_VOID && t->dtype < IR_DTYPE_COUNT),
+         "a type without element type");
   if (t->kind != IR_TYPE_TILE) return;
   VERIFY(v, !t->lanes || ir_type_axis(t, t->lanes) >= 0, "the lanes axis '%s' is no axis of the tile", t->lanes);
   VERIFY(v, !t->lanes || finished(v), "lanes belong to scheduled kernels");
   VERIFY(v, !t->layout || finished(v), "layouts belong to scheduled kernels");
   for (unsigned i = 0; t->layout && i < t->rank; i++)
-    VERIFY(v, ir_size_is_value(t->shape[i], ir_layout_axis_size(t->layout, t->axes[i])), "axis '%s' has another size in the layout of %s", t->axes[i],
-           verify_type_text(v, t));
+    VERIFY(v, ir_size_is_value(t->shape[i], ir_layout_axis_size(t->layout, t->axes[i])),
+           "axis '%s' has another size in the layout of %s", t->axes[i], verify_type_text(v, t));
   for (uint32_t i = 0; t->layout && i < t->layout->axis_count; i++)
-    VERIFY(v, ir_type_axis(t, ts_intern_z(v->m->names, t->layout->axes[i].name)) >= 0, "the layout has an axis '%s', the tile has not: %s",
-           t->layout->axes[i].name, verify_type_text(v, t));
+    VERIFY(v, ir_type_axis(t, ts_intern_z(v->m->names, t->layout->axes[i].name)) >= 0,
+           "the layout has an axis '%s', the tile has not: %s", t->layout->axes[i].name, verify_type_text(v, t));
 }
 
 static void enter(verifier *v, const ir_value *value) {
@@ -142,7 +152,8 @@ static void leave(verifier *v, size_t mark) {
   while (v->scope.count > mark) ts_map_put(&v->visible, ts_key(v->scope.data[--v->scope.count]), NULL);
 }
 
-void verify_same_types(verifier *v, const char *what, uint32_t count, ir_value *const *values, uint32_t wanted, ir_value *const *like) {
+void verify_same_types(verifier *v, const char *what, uint32_t count, ir_value *const *values, uint32_t wanted,
+                       ir_value *const *like) {
   if (count != wanted) {
     verify_bad(v, &diag_ir_structure, "%u %s where %u belong", count, what, wanted);
     return;
@@ -159,7 +170,8 @@ static void check_op(verifier *v, const ir_op *op) {
   const ir_op_info *info = ir_op_get(op->code);
   unsigned before = v->errors;
   v->op = op;
-  if (!strchr(info->levels, v->level)) verify_bad(v, &diag_ir_structure, "this op does not belong to level %c (its levels: %s)", v->level, info->levels);
+  if (!strchr(info->levels, v->level))
+    verify_bad(v, &diag_ir_structure, "this op does not belong to level %c (its levels: %s)", v->level, info->levels);
   check_count(v, "operands", op->operand_count, info->operands_min, info->operands_max);
   check_count(v, "results", op->result_count, info->results_min, info->results_max);
   check_count(v, "regions", op->region_count, info->regions, info->regions);
@@ -209,8 +221,8 @@ static void check_part_region(verifier *v, const char *name, const ir_region *r,
       verify_bad(v, &diag_ir_structure, "region '%s' takes %u accumulators where init yields %u", name, r->param_count, count);
     for (uint32_t i = 0; i < r->param_count && i < count; i++)
       if (r->params[i]->type != accumulators->operands[i]->type)
-        verify_bad(v, &diag_ir_type, "accumulator %u of region '%s' is %s, init yields %s", i, name, verify_type_text(v, r->params[i]->type),
-                   verify_type_text(v, accumulators->operands[i]->type));
+        verify_bad(v, &diag_ir_type, "accumulator %u of region '%s' is %s, init yields %s", i, name,
+                   verify_type_text(v, r->params[i]->type), verify_type_text(v, accumulators->operands[i]->type));
   }
   check_region(v, r);
   const ir_op *yield = yield_of(r);
@@ -249,9 +261,11 @@ static void check_params(verifier *v) {
       continue;
     }
     enter(v, p);
-    if (p->type->encoding && p->type->strides) verify_bad(v, &diag_ir_type, "parameter '%s' is encoded and has strides", p->name ? p->name : "");
+    if (p->type->encoding && p->type->strides)
+      verify_bad(v, &diag_ir_type, "parameter '%s' is encoded and has strides", p->name ? p->name : "");
     for (size_t j = 0; j < i; j++)
-      if (p->name && k->params.data[j].value->name == p->name) verify_bad(v, &diag_ir_structure, "two parameters are called '%s'", p->name);
+      if (p->name && k->params.data[j].value->name == p->name)
+        verify_bad(v, &diag_ir_structure, "two parameters are called '%s'", p->name);
   }
 }
 
@@ -309,11 +323,13 @@ static ts_status verify_function(ir_module *m, const ir_function *f) {
     if (!v.errors++) v.status = s_;                             \
   } while (0)
   for (size_t i = 0; i < f->inputs.count; i++) {
-    if (f->inputs.data[i]->type->kind != IR_TYPE_TENSOR) AT_FUNCTION(&diag_ir_type, "input %zu of function '%s' is no tensor", i, f->name);
+    if (f->inputs.data[i]->type->kind != IR_TYPE_TENSOR)
+      AT_FUNCTION(&diag_ir_type, "input %zu of function '%s' is no tensor", i, f->name);
     enter(&v, f->inputs.data[i]);
   }
   for (size_t i = 0; i < f->advances.count; i++) {
-    if (!find_state(m, f->advances.data[i])) AT_FUNCTION(&diag_ir_unknown, "function '%s' advances '%s', which is no state", f->name, f->advances.data[i]);
+    if (!find_state(m, f->advances.data[i]))
+      AT_FUNCTION(&diag_ir_unknown, "function '%s' advances '%s', which is no state", f->name, f->advances.data[i]);
     ts_sym by = i < f->advance_by.count ? f->advance_by.data[i] : NULL;
     if (by && !find_dim(m, by)) AT_FUNCTION(&diag_ir_unknown, "function '%s' advances by '%s', which is no dim", f->name, by);
   }
@@ -334,12 +350,16 @@ static void verify_declarations(ir_module *m, ts_status *status) {
   for (size_t i = 0; i < m->dims.count; i++) {
     const ir_dim *d = &m->dims.data[i];
     if (d->ragged_over && (!find_dim(m, d->ragged_over) || d->ragged_over == d->size->name))
-      keep(status, ts_report(m->diags, d->loc, &diag_ir_unknown, "dim '%s' is ragged over '%s', which is no other dim", d->size->name, d->ragged_over));
+      keep(status, ts_report(m->diags, d->loc, &diag_ir_unknown, "dim '%s' is ragged over '%s', which is no other dim",
+                             d->size->name, d->ragged_over));
   }
   for (size_t i = 0; i < m->states.count; i++) {
     const ir_state *s = m->states.data[i];
-    if (s->page < 1) keep(status, ts_report(m->diags, s->loc, &diag_ir_type, "state '%s' has pages of %lld rows", s->name, (long long)s->page));
-    if (s->list && !find_dim(m, s->list)) keep(status, ts_report(m->diags, s->loc, &diag_ir_unknown, "state '%s' lists over '%s', which is no dim", s->name, s->list));
+    if (s->page < 1)
+      keep(status, ts_report(m->diags, s->loc, &diag_ir_type, "state '%s' has pages of %lld rows", s->name, (long long)s->page));
+    if (s->list && !find_dim(m, s->list))
+      keep(status,
+           ts_report(m->diags, s->loc, &diag_ir_unknown, "state '%s' lists over '%s', which is no dim", s->name, s->list));
     for (size_t f = 0; f < s->fields.count; f++)
       for (unsigned d = 0; d < s->fields.data[f].rank; d++)
         keep(status, ir_size_check(s->fields.data[f].shape[d], "an extent of a state", m->diags, s->loc));
@@ -349,11 +369,12 @@ static void verify_declarations(ir_module *m, ts_status *status) {
 ts_status ir_verify_module(ir_module *m) {
   ts_status status = TS_OK;
   verify_declarations(m, &status);
-#define UNIQUE(list, what)                                                                                                   \
-  for (size_t i = 0; i < m->list.count; i++)                                                                                 \
-    for (size_t k = 0; k < i; k++)                                                                                           \
-      if (m->list.data[i]->name == m->list.data[k]->name)                                                                    \
-        keep(&status, ts_report(m->diags, m->list.data[i]->loc, &diag_ir_structure, "two " what " are called '%s'", m->list.data[i]->name))
+#define UNIQUE(list, what)                                \
+  for (size_t i = 0; i < m->list.count; i++)              \
+    for (size_t k = 0; k < i; k++)                        \
+      if (m->list.data[i]->name == m->list.data[k]->name) \
+  keep(&status,                                           \
+       ts_report(m->diags, m->list.data[i]->loc, &diag_ir_structure, "two " what " are called '%s'", m->list.data[i]->name))
   UNIQUE(functions, "functions");
   UNIQUE(kernels, "kernels");
   UNIQUE(states, "states");

@@ -59,7 +59,8 @@ static void expect_axes(verifier *v, const char *what, const axis_set *s, const 
   for (unsigned i = 0; i < t->rank; i++) {
     int k = find_axis(s, t->axes[i]);
     VERIFY(v, k >= 0, "%s has an axis '%s' that does not come from the operands", what, t->axes[i]);
-    VERIFY(v, !s->extent[k] || s->extent[k] == t->shape[i], "axis '%s' of %s has another extent than in the operands", t->axes[i], what);
+    VERIFY(v, !s->extent[k] || s->extent[k] == t->shape[i], "axis '%s' of %s has another extent than in the operands", t->axes[i],
+           what);
   }
   VERIFY(v, t->rank == s->count, "%s lacks an axis of the operands: %s", what, verify_type_text(v, t));
 }
@@ -90,7 +91,8 @@ static void check_lanes(verifier *v, const ir_op *op, uint32_t operands, const i
     if (gone->axes.data[i] == lanes) lanes = NULL;
   for (uint32_t i = 0; i < op->result_count; i++) {
     ts_sym l = op->results[i]->type->lanes;
-    VERIFY(v, !lanes || l == lanes, "the lanes axis of the operands is '%s', that of result %u %s%s", lanes, i, l ? "is " : "missing", l ? l : "");
+    VERIFY(v, !lanes || l == lanes, "the lanes axis of the operands is '%s', that of result %u %s%s", lanes, i,
+           l ? "is " : "missing", l ? l : "");
   }
 }
 
@@ -120,7 +122,8 @@ static void rule_const(verifier *v, const ir_op *op) {
   bool real = ir_attr_find(op, "value"), integer = ir_attr_find(op, "int");
   VERIFY(v, real != integer, "exactly one of value and int");
   VERIFY(v, ir_type_is_scalar(op->results[0]->type), "the result is a scalar");
-  VERIFY(v, !real || ir_is_float(op->results[0]->type->dtype), "a real constant of type %s", ir_dtype_name(op->results[0]->type->dtype));
+  VERIFY(v, !real || ir_is_float(op->results[0]->type->dtype), "a real constant of type %s",
+         ir_dtype_name(op->results[0]->type->dtype));
 }
 
 static void check_yield(verifier *v, const ir_op *op, const ir_region *r) {
@@ -136,7 +139,8 @@ static void rule_for(verifier *v, const ir_op *op) {
   const ir_op *step = op->operands[2]->producer;
   VERIFY(v, !step || step->code != IR_OP_const || ir_attr_int(step, "int", 1) > 0, "the step must be above 0");
   const ir_region *r = op->regions[0];
-  VERIFY(v, r->param_count == op->operand_count - 2, "the region takes %u parameters where %u belong", r->param_count, op->operand_count - 2);
+  VERIFY(v, r->param_count == op->operand_count - 2, "the region takes %u parameters where %u belong", r->param_count,
+         op->operand_count - 2);
   VERIFY(v, scalar_of(r->params[0], IR_i64), "the first parameter of the region is the i64 index");
   verify_same_types(v, "carried values", op->operand_count - 3, op->operands + 3, r->param_count - 1, r->params + 1);
   verify_same_types(v, "results", op->result_count, op->results, op->operand_count - 3, op->operands + 3);
@@ -161,7 +165,9 @@ static void rule_axis(verifier *v, const ir_op *op) {
   const ir_type *t = op->results[0]->type;
   for (size_t i = 0; v->part && i < v->part->axes.count; i++)
     if (v->part->axes.data[i].name == name) {
-      VERIFY(v, t->kind == IR_TYPE_TILE && t->dtype == IR_i64 && t->rank == 1 && t->axes[0] == name && t->shape[0] == v->part->axes.data[i].size,
+      VERIFY(v,
+             t->kind == IR_TYPE_TILE && t->dtype == IR_i64 && t->rank == 1 && t->axes[0] == name &&
+                 t->shape[0] == v->part->axes.data[i].size,
              "the result is i64[%s]", name);
       return;
     }
@@ -171,13 +177,15 @@ static void rule_axis(verifier *v, const ir_op *op) {
 static void rule_iota(verifier *v, const ir_op *op) {
   const ir_type *t = op->results[0]->type;
   VERIFY(v, is_index(op->operands[0]->type) && op->operands[0]->type->rank == 0, "the base is an integer scalar");
-  VERIFY(v, t->kind == IR_TYPE_TILE && t->rank == 1 && t->dtype == op->operands[0]->type->dtype, "the result has one axis and the type of the base");
+  VERIFY(v, t->kind == IR_TYPE_TILE && t->rank == 1 && t->dtype == op->operands[0]->type->dtype,
+         "the result has one axis and the type of the base");
 }
 
 static void rule_full(verifier *v, const ir_op *op) {
   const ir_type *t = op->operands[0]->type;
   VERIFY(v, ir_type_is_scalar(t), "the operand is a scalar");
-  VERIFY(v, op->results[0]->type->kind == IR_TYPE_TILE && op->results[0]->type->dtype == t->dtype, "operand and result have one element type");
+  VERIFY(v, op->results[0]->type->kind == IR_TYPE_TILE && op->results[0]->type->dtype == t->dtype,
+         "operand and result have one element type");
 }
 
 static void rule_apply(verifier *v, const ir_op *op) {
@@ -231,7 +239,8 @@ static void relabel_part(verifier *v, const ir_op *op, ts_sym axis, bool pick) {
   axis_set s = {0};
   if (!add_tile(v, &s, t)) return;
   drop_axis(&s, axis);
-  int64_t at = ir_attr_int(op, "at", 0), count = pick ? 1 : ir_attr_int(op, "count", -1), step = pick ? 1 : ir_attr_int(op, "step", 1), last;
+  int64_t at = ir_attr_int(op, "at", 0), count = pick ? 1 : ir_attr_int(op, "count", -1),
+          step = pick ? 1 : ir_attr_int(op, "step", 1), last;
   VERIFY(v, at >= 0 && count >= 1 && step >= 1, "at >= 0, count >= 1 and step >= 1 are needed");
   bool fits = !__builtin_mul_overflow(count - 1, step, &last) && !__builtin_add_overflow(last, at, &last);
   VERIFY(v, fits && (!ir_size_is_const(t->shape[k]) || last < t->shape[k]->value), "it reaches outside axis '%s'", axis);
@@ -244,7 +253,8 @@ static void relabel_permute(verifier *v, const ir_op *op, const ir_attr *to) {
   axis_set s = {0};
   if (!add_tile(v, &s, t)) return;
   VERIFY(v, to->axes.count == t->rank && r->rank == t->rank, "`to` names every axis once");
-  for (unsigned i = 0; i < r->rank; i++) VERIFY(v, r->axes[i] == to->axes.data[i], "the result's axes are not in the order of `to`");
+  for (unsigned i = 0; i < r->rank; i++)
+    VERIFY(v, r->axes[i] == to->axes.data[i], "the result's axes are not in the order of `to`");
   expect_axes(v, "the result", &s, r);
 }
 
@@ -323,7 +333,8 @@ static bool memory_operand(verifier *v, const ir_op *op, uint32_t *next, uint32_
   unsigned rank = (*mem)->rank;
   if (*next + 1 + rank > op->operand_count)
     return verify_bad(v, &diag_ir_structure, "memory of %u dimensions needs as many indices", rank), false;
-  if (*entry + rank > at->axes.count) return verify_bad(v, &diag_ir_structure, "`at` needs an entry for each dimension (%u)", rank), false;
+  if (*entry + rank > at->axes.count)
+    return verify_bad(v, &diag_ir_structure, "`at` needs an entry for each dimension (%u)", rank), false;
   for (unsigned d = 0; d < rank; d++) {
     const ir_type *index = op->operands[*next + 1 + d]->type;
     if (!is_index(index)) return verify_bad(v, &diag_ir_type, "index %u is no integer", d), false;
@@ -341,15 +352,19 @@ static bool memory_operand(verifier *v, const ir_op *op, uint32_t *next, uint32_
 
 // The mask, when there is one, is the last operand, and nothing else follows.
 static bool memory_end(verifier *v, const ir_op *op, uint32_t next, uint32_t entry, axis_set *s) {
-  if (entry != axes_attr(op, "at")->axes.count) return verify_bad(v, &diag_ir_structure, "`at` has more entries than there are dimensions"), false;
+  if (entry != axes_attr(op, "at")->axes.count)
+    return verify_bad(v, &diag_ir_structure, "`at` has more entries than there are dimensions"), false;
   bool masked = ir_attr_int(op, "masked", 0) != 0;
   if (op->operand_count != next + masked)
-    return verify_bad(v, &diag_ir_structure, "%u operands where %u belong%s", op->operand_count, next + masked, masked ? " (the last is the mask)" : ""), false;
+    return verify_bad(v, &diag_ir_structure, "%u operands where %u belong%s", op->operand_count, next + masked,
+                      masked ? " (the last is the mask)" : ""),
+           false;
   if (!masked) return true;
   const ir_type *mask = op->operands[next]->type;
   if (mask->kind != IR_TYPE_TILE || mask->dtype != IR_i1) return verify_bad(v, &diag_ir_type, "the mask is no i1 tile"), false;
   for (unsigned i = 0; i < mask->rank; i++) {
-    if (find_axis(s, mask->axes[i]) < 0) return verify_bad(v, &diag_ir_type, "the mask has an axis '%s' that the access has not", mask->axes[i]), false;
+    if (find_axis(s, mask->axes[i]) < 0)
+      return verify_bad(v, &diag_ir_type, "the mask has an axis '%s' that the access has not", mask->axes[i]), false;
     if (!add_axis(v, s, mask->axes[i], mask->shape[i])) return false;
   }
   return true;
@@ -369,8 +384,8 @@ static void check_stored(verifier *v, const ir_op *op, uint32_t value, axis_set 
   const ir_type *t = op->operands[value]->type;
   VERIFY(v, t->kind == IR_TYPE_TILE, "the stored value is no tile");
   bool floats = ir_is_float(t->dtype) && ir_is_float(mem->dtype);
-  VERIFY(v, t->dtype == mem->dtype || (floats && op->code == IR_OP_store), "a value of type %s into memory of type %s", ir_dtype_name(t->dtype),
-         ir_dtype_name(mem->dtype));
+  VERIFY(v, t->dtype == mem->dtype || (floats && op->code == IR_OP_store), "a value of type %s into memory of type %s",
+         ir_dtype_name(t->dtype), ir_dtype_name(mem->dtype));
   for (unsigned i = 0; i < t->rank; i++)
     VERIFY(v, find_axis(s, t->axes[i]) >= 0, "the value has an axis '%s' that neither `at` nor an index has", t->axes[i]);
   if (!add_tile(v, s, t)) return;
@@ -392,8 +407,8 @@ static void rule_store(verifier *v, const ir_op *op) {
   if (v->errors != before || !memory_end(v, op, next + 1, entry, &s)) return;
   check_extents_known(v, &s);
   for (size_t i = 0; v->kernel && i < v->kernel->params.count; i++)
-    VERIFY(v, v->kernel->params.data[i].value != op->operands[0] || v->kernel->params.data[i].role != IR_PARAM_IN, "it writes the input '%s'",
-           v->kernel->params.data[i].value->name ? v->kernel->params.data[i].value->name : "");
+    VERIFY(v, v->kernel->params.data[i].value != op->operands[0] || v->kernel->params.data[i].role != IR_PARAM_IN,
+           "it writes the input '%s'", v->kernel->params.data[i].value->name ? v->kernel->params.data[i].value->name : "");
   if (op->code != IR_OP_atomic) return;
   static const char *const ops[] = {"add", "min", "max", "and", "or", "xor", "exch", NULL};
   VERIFY(v, one_of(ir_attr_sym(op, "op"), ops), "'%s' is none of add, min, max, and, or, xor, exch", ir_attr_sym(op, "op"));
@@ -447,8 +462,8 @@ static void rule_map_at(verifier *v, const ir_op *op) {
   VERIFY(v, op->operand_count == (pages ? 3u : 2u) && op->result_count == (pages ? 2u : 1u), "%s takes %s", kind,
          pages ? "(table, list, position) and gives (page, slot)" : "(rows, coordinate) and gives one row");
   const ir_type *table = op->operands[0]->type;
-  VERIFY(v, table->kind == IR_TYPE_MEM && ir_is_int(table->dtype) && table->rank == (pages ? 2u : 1u), "the table is an integer memory of rank %d",
-         pages ? 2 : 1);
+  VERIFY(v, table->kind == IR_TYPE_MEM && ir_is_int(table->dtype) && table->rank == (pages ? 2u : 1u),
+         "the table is an integer memory of rank %d", pages ? 2 : 1);
   VERIFY(v, !pages || ir_attr_int(op, "granule", 0) >= 1, "granule must be at least 1");
   axis_set s = {0};
   for (uint32_t i = 1; i < op->operand_count; i++) {
@@ -474,7 +489,8 @@ static void check_groups(verifier *v, const ir_type *codes, const ir_type *t, co
       continue;
     }
     const ir_size *c = codes->shape[k], *g = t->shape[i];
-    VERIFY(v, c == g || !ir_size_is_const(c) || !ir_size_is_const(g) || (g->value > 0 && g->value <= c->value), "%s has more groups than codes", what);
+    VERIFY(v, c == g || !ir_size_is_const(c) || !ir_size_is_const(g) || (g->value > 0 && g->value <= c->value),
+           "%s has more groups than codes", what);
   }
 }
 
@@ -484,11 +500,13 @@ static void rule_decode(verifier *v, const ir_op *op) {
   const ir_type *codes = op->operands[0]->type, *r = op->results[0]->type;
   VERIFY(v, formula >= 0, "'%s' is no formula: plain, scaled, zero, min or sub", ir_attr_sym(op, "formula"));
   unsigned wanted = ir_text_formula_operands(formula);
-  VERIFY(v, op->operand_count == wanted, "this formula takes %u operands (codes, scale, zero or min), not %u", wanted, op->operand_count);
+  VERIFY(v, op->operand_count == wanted, "this formula takes %u operands (codes, scale, zero or min), not %u", wanted,
+         op->operand_count);
   VERIFY(v, ir_is_float(r->dtype), "the result is a float");
   axis_set s = {0};
   if (!add_tile(v, &s, codes)) return;
-  for (uint32_t i = 1; i < op->operand_count; i++) check_groups(v, codes, op->operands[i]->type, i == 1 ? "the scale" : "the zero or min");
+  for (uint32_t i = 1; i < op->operand_count; i++)
+    check_groups(v, codes, op->operands[i]->type, i == 1 ? "the scale" : "the zero or min");
   expect_axes(v, "the result", &s, r);
 }
 
@@ -535,8 +553,8 @@ static void rule_dot(verifier *v, const ir_op *op) {
   const ir_type *a = op->operands[0]->type, *b = op->operands[1]->type, *r = op->results[0]->type;
   const ir_attr *over = axes_attr(op, "over");
   axis_set s = {0};
-  VERIFY(v, ir_is_float(a->dtype) == ir_is_float(b->dtype) && ir_is_float(a->dtype) == ir_is_float(r->dtype), "floats and integers in one sum: %s, %s, %s",
-         ir_dtype_name(a->dtype), ir_dtype_name(b->dtype), ir_dtype_name(r->dtype));
+  VERIFY(v, ir_is_float(a->dtype) == ir_is_float(b->dtype) && ir_is_float(a->dtype) == ir_is_float(r->dtype),
+         "floats and integers in one sum: %s, %s, %s", ir_dtype_name(a->dtype), ir_dtype_name(b->dtype), ir_dtype_name(r->dtype));
   if (!add_tile(v, &s, a) || !add_tile(v, &s, b) || !drop_over(v, &s, over)) return;
   expect_axes(v, "the result", &s, r);
   if (op->operand_count == 3) {
@@ -553,7 +571,8 @@ static void rule_reduce(verifier *v, const ir_op *op) {
   const ir_attr *over = axes_attr(op, "over");
   bool index = one_of(name, arg);
   VERIFY(v, index || one_of(name, plain), "'%s' is none of add, min, max, and, or, argmax, argmin", name);
-  if (index) VERIFY(v, op->operand_count <= 2 && op->result_count == 2 && is_index(op->results[1]->type), "%s gives (value, index)", name);
+  if (index)
+    VERIFY(v, op->operand_count <= 2 && op->result_count == 2 && is_index(op->results[1]->type), "%s gives (value, index)", name);
   else VERIFY(v, op->operand_count == op->result_count, "as many results as operands");
   bool bitwise = !strcmp(name, "and") || !strcmp(name, "or");
   for (uint32_t i = 0; i < op->result_count; i++) {
@@ -587,7 +606,8 @@ static void rule_softacc(verifier *v, const ir_op *op) {
   if (op->operand_count == 3) {
     const ir_type *mask = op->operands[2]->type;
     VERIFY(v, mask->dtype == IR_i1, "the mask is of type i1");
-    for (unsigned i = 0; i < mask->rank; i++) VERIFY(v, find_axis(&s, mask->axes[i]) >= 0, "the mask has an axis '%s' that the scores have not", mask->axes[i]);
+    for (unsigned i = 0; i < mask->rank; i++)
+      VERIFY(v, find_axis(&s, mask->axes[i]) >= 0, "the mask has an axis '%s' that the scores have not", mask->axes[i]);
     if (!add_tile(v, &s, mask)) return;
   }
   for (uint32_t i = 0; i < over->axes.count; i++)
@@ -629,13 +649,16 @@ static void rule_rank(verifier *v, const ir_op *op) {
 
 verify_rule *verify_tile_rule(ir_opcode code) {
   static verify_rule *const rules[IR_OP_COUNT] = {
-    [IR_OP_pid] = rule_pid, [IR_OP_size] = rule_size, [IR_OP_const] = rule_const, [IR_OP_for] = rule_for, [IR_OP_if] = rule_if,
-    [IR_OP_raise] = rule_raise, [IR_OP_axis] = rule_axis, [IR_OP_iota] = rule_iota, [IR_OP_full] = rule_full, [IR_OP_apply] = rule_apply,
-    [IR_OP_relabel] = rule_relabel, [IR_OP_lookup] = rule_lookup, [IR_OP_load] = rule_load, [IR_OP_fetch] = rule_load,
-    [IR_OP_store] = rule_store, [IR_OP_put] = rule_store, [IR_OP_atomic] = rule_store, [IR_OP_alloc] = rule_alloc, [IR_OP_copy] = rule_copy,
-    [IR_OP_convert] = rule_convert, [IR_OP_barrier] = rule_barrier, [IR_OP_map_at] = rule_map_at, [IR_OP_decode] = rule_decode,
-    [IR_OP_encode] = rule_encode, [IR_OP_dot] = rule_dot, [IR_OP_reduce] = rule_reduce, [IR_OP_scan] = rule_scan,
-    [IR_OP_softacc] = rule_softacc, [IR_OP_rank] = rule_rank,
+      [IR_OP_pid] = rule_pid,         [IR_OP_size] = rule_size,       [IR_OP_const] = rule_const,
+      [IR_OP_for] = rule_for,         [IR_OP_if] = rule_if,           [IR_OP_raise] = rule_raise,
+      [IR_OP_axis] = rule_axis,       [IR_OP_iota] = rule_iota,       [IR_OP_full] = rule_full,
+      [IR_OP_apply] = rule_apply,     [IR_OP_relabel] = rule_relabel, [IR_OP_lookup] = rule_lookup,
+      [IR_OP_load] = rule_load,       [IR_OP_fetch] = rule_load,      [IR_OP_store] = rule_store,
+      [IR_OP_put] = rule_store,       [IR_OP_atomic] = rule_store,    [IR_OP_alloc] = rule_alloc,
+      [IR_OP_copy] = rule_copy,       [IR_OP_convert] = rule_convert, [IR_OP_barrier] = rule_barrier,
+      [IR_OP_map_at] = rule_map_at,   [IR_OP_decode] = rule_decode,   [IR_OP_encode] = rule_encode,
+      [IR_OP_dot] = rule_dot,         [IR_OP_reduce] = rule_reduce,   [IR_OP_scan] = rule_scan,
+      [IR_OP_softacc] = rule_softacc, [IR_OP_rank] = rule_rank,
   };
   return rules[code];
 }

@@ -51,7 +51,8 @@ static ir_kernel *op_kernel(fixture *f, ir_scalar op, ir_dtype t, ir_dtype r) {
   unsigned arity = ir_scalar_get(op)->arity;
   ir_dtype in[3] = {op == IR_SCALAR_select ? IR_i1 : t, t, t};
   ir_value *mem[4], *x[3];
-  for (unsigned i = 0; i < arity; i++) mem[i] = ir_kernel_param(m, k, ir_name(m, "x%u", i), ir_mem_type(m, in[i], 1, &n, NULL, IR_SPACE_GLOBAL, NULL), IR_PARAM_IN);
+  for (unsigned i = 0; i < arity; i++)
+    mem[i] = ir_kernel_param(m, k, ir_name(m, "x%u", i), ir_mem_type(m, in[i], 1, &n, NULL, IR_SPACE_GLOBAL, NULL), IR_PARAM_IN);
   mem[3] = ir_kernel_param(m, k, ir_name(m, "z"), ir_mem_type(m, r, 1, &n, NULL, IR_SPACE_GLOBAL, NULL), IR_PARAM_OUT);
   ir_part *p = ir_kernel_part(m, k, IR_FAMILY_ROWS, NULL);
   ts_vec_push(m->arena, &p->axes, ((ir_axis){a, IR_AXIS_PAR, n}));
@@ -60,14 +61,18 @@ static ir_kernel *op_kernel(fixture *f, ir_scalar op, ir_dtype t, ir_dtype r) {
   for (unsigned i = 0; i < arity; i++) x[i] = ir_load(&b, mem[i], &zero, &a, NULL, ir_tile_type(m, in[i], 1, &a, &n));
   ir_fn_builder fb;
   ir_fn_begin(&fb, m, arity, in);
-  uint32_t node = op == IR_SCALAR_cast ? ir_fn_cast(&fb, r, 0) : op == IR_SCALAR_bits ? ir_fn_bits(&fb, r, 0) : ir_fn_op(&fb, op, 0, arity > 1, arity > 2 ? 2 : 0);
+  uint32_t node = op == IR_SCALAR_cast   ? ir_fn_cast(&fb, r, 0)
+                  : op == IR_SCALAR_bits ? ir_fn_bits(&fb, r, 0)
+                                         : ir_fn_op(&fb, op, 0, arity > 1, arity > 2 ? 2 : 0);
   ir_store(&b, mem[3], &zero, &a, ir_apply(&b, ir_fn_end(&fb, 1, &node), arity, x), NULL);
   if (ir_verify_kernel(m, k) != TS_OK) show(f), ck_abort_msg("%s", ir_scalar_get(op)->name);
   return k;
 }
 
 static double some_real(ir_dtype t) {
-  static const double special[] = {0, -0.0, 1, -1, 0.5, 1.5, 2.5, -2.5, 1e30, -1e30, 1e-30, (double)INFINITY, -(double)INFINITY, (double)NAN, 65504, 3e9, -3e9};
+  static const double special[] = {
+      0,           -0.0,  1,   -1,  0.5, 1.5, 2.5, -2.5, 1e30, -1e30, 1e-30, (double)INFINITY, -(double)INFINITY,
+      (double)NAN, 65504, 3e9, -3e9};
   double v = rnd(3) ? ((double)rnd(2000001) - 1000000) / 100000 : special[rnd(17)];
   return ir_round(t, v);
 }
@@ -106,7 +111,8 @@ static double exact(ir_scalar op, double a, double b, double c) {
 }
 
 static bool float_operation(ir_scalar op) {
-  return op != IR_SCALAR_rem && op != IR_SCALAR_and && op != IR_SCALAR_or && op != IR_SCALAR_xor && op != IR_SCALAR_shl && op != IR_SCALAR_shr;
+  return op != IR_SCALAR_rem && op != IR_SCALAR_and && op != IR_SCALAR_or && op != IR_SCALAR_xor && op != IR_SCALAR_shl &&
+         op != IR_SCALAR_shr;
 }
 
 START_TEST(floats) {
@@ -131,9 +137,11 @@ START_TEST(floats) {
         ck_assert(ir_eval_kernel(f.m, k, buf, arity + 1, &opt, NULL) == TS_OK);
         for (int i = 0; i < N; i++) {
           double wanted = exact(op, x[0][i].r, x[1][i].r, x[2][i].r), got = boolean ? bits[i / 8] >> (i % 8) & 1 : z[i].r;
-          if (op == IR_SCALAR_fma && types[t] == IR_f32 && d) wanted = (double)fmaf((float)x[0][i].r, (float)x[1][i].r, (float)x[2][i].r);
+          if (op == IR_SCALAR_fma && types[t] == IR_f32 && d)
+            wanted = (double)fmaf((float)x[0][i].r, (float)x[1][i].r, (float)x[2][i].r);
           else if (d && !boolean) wanted = ir_round(types[t], wanted);
-          ck_assert_msg(got == wanted || (isnan(got) && isnan(wanted)), "%s of %s: %g, wanted %g", ir_scalar_get(op)->name, ir_dtype_name(types[t]), got, wanted);
+          ck_assert_msg(got == wanted || (isnan(got) && isnan(wanted)), "%s of %s: %g, wanted %g", ir_scalar_get(op)->name,
+                        ir_dtype_name(types[t]), got, wanted);
         }
         end(&f);
       }
@@ -195,7 +203,8 @@ START_TEST(integers) {
       ir_eval_buffer buf[3] = {{raw[0], sizeof raw[0], false}, {raw[1], sizeof raw[1], false}, {out, sizeof out, false}};
       if (arity == 1) buf[1] = buf[2];
       ir_eval_options opt = {.domain = (ir_domain)rnd(3)};
-      if (ir_eval_kernel(f.m, k, buf, arity + 1, &opt, NULL) != TS_OK) show(&f), ck_abort_msg("%s of %s", ir_scalar_get(op)->name, ir_dtype_name(type));
+      if (ir_eval_kernel(f.m, k, buf, arity + 1, &opt, NULL) != TS_OK)
+        show(&f), ck_abort_msg("%s of %s", ir_scalar_get(op)->name, ir_dtype_name(type));
       ir_dtype result = boolean ? IR_i1 : type;
       for (int i = 0; i < N; i++) {
         uint64_t got = 0;
@@ -203,10 +212,12 @@ START_TEST(integers) {
           size_t at = (size_t)i * ir_dtype_bits(result) + b;
           got |= (uint64_t)(out[at / 8] >> (at % 8) & 1) << b;
         }
-        __int128 x = type == IR_u64 ? (__int128)(uint64_t)v[0][i] : v[0][i], y = type == IR_u64 ? (__int128)(uint64_t)v[1][i] : v[1][i];
+        __int128 x = type == IR_u64 ? (__int128)(uint64_t)v[0][i] : v[0][i],
+                 y = type == IR_u64 ? (__int128)(uint64_t)v[1][i] : v[1][i];
         int64_t wanted = ir_wrap(result, (int64_t)whole(op, x, y));
-        ck_assert_msg(ir_int_of_bits(result, got) == wanted, "%s of %s: %lld %lld: %lld, wanted %lld", ir_scalar_get(op)->name, ir_dtype_name(type),
-                      (long long)v[0][i], (long long)v[1][i], (long long)ir_int_of_bits(result, got), (long long)wanted);
+        ck_assert_msg(ir_int_of_bits(result, got) == wanted, "%s of %s: %lld %lld: %lld, wanted %lld", ir_scalar_get(op)->name,
+                      ir_dtype_name(type), (long long)v[0][i], (long long)v[1][i], (long long)ir_int_of_bits(result, got),
+                      (long long)wanted);
       }
       end(&f);
     }
@@ -215,11 +226,27 @@ START_TEST(integers) {
 END_TEST
 
 START_TEST(conversions) {
-  static const struct { ir_dtype from, to; double in, out; } all[] = {
-    {IR_f32, IR_i32, 2.9, 2}, {IR_f32, IR_i32, -2.9, -2}, {IR_f32, IR_i32, 3e9, 2147483647}, {IR_f32, IR_i32, -3e9, -2147483648.0},
-    {IR_f32, IR_u8, 300, 255}, {IR_f32, IR_u8, -1, 0}, {IR_f32, IR_i8, -200, -128}, {IR_f32, IR_i32, (double)NAN, 0}, {IR_f32, IR_f16, 65519, 65504},
-    {IR_f32, IR_f16, 65520, (double)INFINITY}, {IR_f32, IR_bf16, 1.00390625, 1}, {IR_i32, IR_f32, 16777217, 16777216}, {IR_i32, IR_i8, 200, -56},
-    {IR_i8, IR_u8, -1, 255}, {IR_u8, IR_i32, 255, 255}, {IR_i1, IR_i32, 1, 1}, {IR_i32, IR_i1, 3, 1}, {IR_i64, IR_f64, -5, -5}, {IR_f32, IR_i64, 1e30, 9223372036854775807.0},
+  static const struct { ir_dtype from, to; double in, out;
+  } all[] = {
+      {IR_f32, IR_i32, 2.9, 2},
+      {IR_f32, IR_i32, -2.9, -2},
+      {IR_f32, IR_i32, 3e9, 2147483647},
+      {IR_f32, IR_i32, -3e9, -2147483648.0},
+      {IR_f32, IR_u8, 300, 255},
+      {IR_f32, IR_u8, -1, 0},
+      {IR_f32, IR_i8, -200, -128},
+      {IR_f32, IR_i32, (double)NAN, 0},
+      {IR_f32, IR_f16, 65519, 65504},
+      {IR_f32, IR_f16, 65520, (double)INFINITY},
+      {IR_f32, IR_bf16, 1.00390625, 1},
+      {IR_i32, IR_f32, 16777217, 16777216},
+      {IR_i32, IR_i8, 200, -56},
+      {IR_i8, IR_u8, -1, 255},
+      {IR_u8, IR_i32, 255, 255},
+      {IR_i1, IR_i32, 1, 1},
+      {IR_i32, IR_i1, 3, 1},
+      {IR_i64, IR_f64, -5, -5},
+      {IR_f32, IR_i64, 1e30, 9223372036854775807.0},
   };
   for (size_t c = 0; c < sizeof all / sizeof *all; c++) {
     fixture f;
@@ -233,7 +260,8 @@ START_TEST(conversions) {
     ir_eval_options opt = {.domain = IR_DOMAIN_TYPED};
     ck_assert(ir_eval_kernel(f.m, k, buf, 2, &opt, NULL) == TS_OK);
     double got = out ? z[0].r : (double)ir_int_of_bits(all[c].to, z[0].p);
-    ck_assert_msg(got == all[c].out, "%s(%g) as %s: %g, wanted %g", ir_dtype_name(all[c].from), all[c].in, ir_dtype_name(all[c].to), got, all[c].out);
+    ck_assert_msg(got == all[c].out, "%s(%g) as %s: %g, wanted %g", ir_dtype_name(all[c].from), all[c].in,
+                  ir_dtype_name(all[c].to), got, all[c].out);
     end(&f);
   }
 }
@@ -256,7 +284,8 @@ static void keep(grown *g, ir_value *v) {
 
 // One more op on float tiles, of those that the prime field knows.
 static void grow(grown *g) {
-  static const ir_scalar binary[] = {IR_SCALAR_add, IR_SCALAR_sub, IR_SCALAR_mul, IR_SCALAR_max}, unary[] = {IR_SCALAR_neg, IR_SCALAR_exp, IR_SCALAR_tanh, IR_SCALAR_rsqrt};
+  static const ir_scalar binary[] = {IR_SCALAR_add, IR_SCALAR_sub, IR_SCALAR_mul, IR_SCALAR_max},
+                         unary[] = {IR_SCALAR_neg, IR_SCALAR_exp, IR_SCALAR_tanh, IR_SCALAR_rsqrt};
   ir_value *x = pick(g), *y = pick(g);
   const ir_type *t = x->type;
   switch (rnd(6)) {
@@ -349,21 +378,26 @@ START_TEST(random_kernels) {
       const ir_size *shape[4];
       ts_sym axes[4];
       n[i] = 1;
-      for (unsigned d = 0; d < rank; d++) axes[d] = g.axes[(first + d) % 4], shape[d] = g.size[(first + d) % 4], n[i] *= shape[d]->value;
-      mem[i] = ir_kernel_param(m, k, ir_name(m, "m%d", i), ir_mem_type(m, IR_f32, rank, shape, NULL, IR_SPACE_GLOBAL, NULL), IR_PARAM_IN);
+      for (unsigned d = 0; d < rank; d++)
+        axes[d] = g.axes[(first + d) % 4], shape[d] = g.size[(first + d) % 4], n[i] *= shape[d]->value;
+      mem[i] = ir_kernel_param(m, k, ir_name(m, "m%d", i), ir_mem_type(m, IR_f32, rank, shape, NULL, IR_SPACE_GLOBAL, NULL),
+                               IR_PARAM_IN);
       ir_value *zero = ir_const_int(&g.b, IR_i64, 0), *index[4] = {zero, zero, zero, zero};
       keep(&g, ir_load(&g.b, mem[i], index, axes, NULL, ir_tile_type(m, IR_f32, rank, axes, shape)));
     }
     for (unsigned i = 0, ops = 3 + rnd(20); i < ops; i++) grow(&g);
-    ir_value *last = g.tiles[g.count - 1], *zero = ir_const_int(&g.b, IR_i64, 0), *index[8] = {zero, zero, zero, zero, zero, zero, zero, zero};
+    ir_value *last = g.tiles[g.count - 1], *zero = ir_const_int(&g.b, IR_i64, 0),
+             *index[8] = {zero, zero, zero, zero, zero, zero, zero, zero};
     const ir_type *t = last->type;
-    mem[3] = ir_kernel_param(m, k, ir_name(m, "out"), ir_mem_type(m, IR_f32, t->rank, t->shape, NULL, IR_SPACE_GLOBAL, NULL), IR_PARAM_OUT);
+    mem[3] = ir_kernel_param(m, k, ir_name(m, "out"), ir_mem_type(m, IR_f32, t->rank, t->shape, NULL, IR_SPACE_GLOBAL, NULL),
+                             IR_PARAM_OUT);
     ir_store(&g.b, mem[3], index, t->axes, last, NULL);
     if (ir_verify_kernel(m, k) != TS_OK) show(f), ck_abort_msg("seed %llu", (unsigned long long)seed);
     ts_text text = {0}, again = {0};
     ir_print_kernel(m, k, false, &text);
     begin(&other);
-    if (ir_parse_module(other.m, ts_intern_z(&other.names, "t"), ts_text_str(&text)) != TS_OK) show(&other), ck_abort_msg("parse");
+    if (ir_parse_module(other.m, ts_intern_z(&other.names, "t"), ts_text_str(&text)) != TS_OK)
+      show(&other), ck_abort_msg("parse");
     if (ir_verify_module(other.m) != TS_OK) show(&other), ck_abort_msg("verify");
     ir_print_kernel(other.m, other.m->kernels.data[0], false, &again);
     ck_assert(ts_str_eq(ts_text_str(&text), ts_text_str(&again)));

@@ -76,8 +76,8 @@ static void add_weight(fixture *f, const char *name, unsigned rank, const int64_
   float *data = ts_new_array(&f->arena, float, (size_t)n);
   for (int64_t i = 0; i < n; i++) values[i].r = data[i] = (float)real();
   ir_weight *w;
-  ck_assert(ir_weight_of_data(&f->arena, ts_intern_z(&f->names, name), ir_encoding_plain(IR_f32), rank, shape, data, (size_t)n * 4, (ts_loc){0}, &f->diags,
-                              &w) == TS_OK);
+  ck_assert(ir_weight_of_data(&f->arena, ts_intern_z(&f->names, name), ir_encoding_plain(IR_f32), rank, shape, data,
+                              (size_t)n * 4, (ts_loc){0}, &f->diags, &w) == TS_OK);
   ts_vec_push(&f->arena, &f->m->weights, w);
 }
 
@@ -131,7 +131,8 @@ static void expect(const char *ops, const char *type, oracle *fn) {
     for (unsigned i = 0; i < out.rank; i++) n *= out.shape[i];
     for (int64_t i = 0; i < n; i++) {
       double wanted = fn(i, &out), got = ir_is_float(out.dtype) ? out.data[i].r : (double)out.data[i].i;
-      ck_assert_msg(fabs(got - wanted) <= (d ? 3e-6 : 1e-12) * (1 + fabs(wanted)), "%s\nelement %lld: %.17g, wanted %.17g", ops, (long long)i, got, wanted);
+      ck_assert_msg(fabs(got - wanted) <= (d ? 3e-6 : 1e-12) * (1 + fabs(wanted)), "%s\nelement %lld: %.17g, wanted %.17g", ops,
+                    (long long)i, got, wanted);
       if (d && ir_is_float(out.dtype)) ck_assert(got == ir_round(out.dtype, got));
     }
     free(out.data);
@@ -170,7 +171,10 @@ static double o_softmax(int64_t i, const ir_eval_tensor *o) {
   for (int j = 0; j < 8; j++) l += exp(X(b, s, j));
   return exp(X(b, s, k)) / l;
 }
-static double o_mean(int64_t i, const ir_eval_tensor *o) { (void)o; return (X(i / 8, 0, i % 8) + X(i / 8, 1, i % 8) + X(i / 8, 2, i % 8)) / 3; }
+static double o_mean(int64_t i, const ir_eval_tensor *o) {
+  (void)o;
+  return (X(i / 8, 0, i % 8) + X(i / 8, 1, i % 8) + X(i / 8, 2, i % 8)) / 3;
+}
 static double o_sum(int64_t i, const ir_eval_tensor *o) { (void)o; return X(0, i / 8, i % 8) + X(1, i / 8, i % 8); }
 static double o_max(int64_t i, const ir_eval_tensor *o) { (void)o; return fmax(X(0, i / 8, i % 8), X(1, i / 8, i % 8)); }
 static double o_min(int64_t i, const ir_eval_tensor *o) {
@@ -189,7 +193,11 @@ static double o_rope_half(int64_t i, const ir_eval_tensor *o) { (void)o; return 
 static double o_rope_adjacent(int64_t i, const ir_eval_tensor *o) { (void)o; return rope(i, false); }
 static double o_reshape(int64_t i, const ir_eval_tensor *o) { (void)o; return inputs[0].data[i].r; }
 static double o_slice(int64_t i, const ir_eval_tensor *o) { (void)o; return X(i / 3 / S, i / 3 % S, 2 + i % 3); }
-static double o_concat(int64_t i, const ir_eval_tensor *o) { (void)o; int64_t k = i % 11; return k < 8 ? X(i / 11 / S, i / 11 % S, k) : X(i / 11 / S, i / 11 % S, k - 6); }
+static double o_concat(int64_t i, const ir_eval_tensor *o) {
+  (void)o;
+  int64_t k = i % 11;
+  return k < 8 ? X(i / 11 / S, i / 11 % S, k) : X(i / 11 / S, i / 11 % S, k - 6);
+}
 static double o_transpose(int64_t i, const ir_eval_tensor *o) { (void)o; return X(i / S % B, i % S, i / S / B); }
 static double o_last(int64_t i, const ir_eval_tensor *o) { (void)o; return X(i / 8, i / 8 == 0 ? 2 : 1, i % 8); }
 static double o_count(int64_t i, const ir_eval_tensor *o) { (void)o; return (double)(i % 8) * B + 0.5; }
@@ -209,8 +217,8 @@ static double o_attend(int64_t i, const ir_eval_tensor *o) {
 START_TEST(dense_ops) {
   expect("%r = map(%x, %g) { (a, b) -> a * tanh(b) + 1.5 } : tensor<f32[batch, seq, 8]>", "tensor<f32[batch, seq, 8]>", o_map);
   expect("%r = linear %x, %w, %b : tensor<f32[batch, seq, 4]>", "tensor<f32[batch, seq, 4]>", o_linear);
-  expect("%t = transpose_t %x {order=[0, 2, 1]} : tensor<f32[batch, 8, seq]>\n%r = matmul %x, %t : tensor<f32[batch, seq, seq]>", "tensor<f32[batch, seq, seq]>",
-         o_matmul);
+  expect("%t = transpose_t %x {order=[0, 2, 1]} : tensor<f32[batch, 8, seq]>\n%r = matmul %x, %t : tensor<f32[batch, seq, seq]>",
+         "tensor<f32[batch, seq, seq]>", o_matmul);
   expect("%r = gather %w, %i : tensor<f32[batch, seq, 8]>", "tensor<f32[batch, seq, 8]>", o_gather);
   expect("%r = rms_norm %x, %g {eps=0.25} : tensor<f32[batch, seq, 8]>", "tensor<f32[batch, seq, 8]>", o_rms);
   expect("%r = layer_norm %x, %g, %h {eps=0.25} : tensor<f32[batch, seq, 8]>", "tensor<f32[batch, seq, 8]>", o_layer);
@@ -219,22 +227,28 @@ START_TEST(dense_ops) {
   expect("%r = reduce_t %x {op=add, axis=0} : tensor<f32[seq, 8]>", "tensor<f32[seq, 8]>", o_sum);
   expect("%r = reduce_t %x {op=max, axis=0} : tensor<f32[seq, 8]>", "tensor<f32[seq, 8]>", o_max);
   expect("%r = reduce_t %x {op=min, axis=2} : tensor<f32[batch, seq]>", "tensor<f32[batch, seq]>", o_min);
-  expect("%r = rope %q, %i {theta=100.0, pairs=half} : tensor<f32[batch, seq, 2, 8]>", "tensor<f32[batch, seq, 2, 8]>", o_rope_half);
-  expect("%r = rope %q, %i {theta=100.0, pairs=adjacent} : tensor<f32[batch, seq, 2, 8]>", "tensor<f32[batch, seq, 2, 8]>", o_rope_adjacent);
+  expect("%r = rope %q, %i {theta=100.0, pairs=half} : tensor<f32[batch, seq, 2, 8]>", "tensor<f32[batch, seq, 2, 8]>",
+         o_rope_half);
+  expect("%r = rope %q, %i {theta=100.0, pairs=adjacent} : tensor<f32[batch, seq, 2, 8]>", "tensor<f32[batch, seq, 2, 8]>",
+         o_rope_adjacent);
 }
 END_TEST
 
 START_TEST(moving_ops) {
   expect("%r = reshape %x : tensor<f32[batch, seq, 2, 4]>", "tensor<f32[batch, seq, 2, 4]>", o_reshape);
   expect("%r = slice_t %x {axis=2, at=2, count=3} : tensor<f32[batch, seq, 3]>", "tensor<f32[batch, seq, 3]>", o_slice);
-  expect("%s = slice_t %x {axis=2, at=2, count=3} : tensor<f32[batch, seq, 3]>\n%r = concat_t %x, %s {axis=2} : tensor<f32[batch, seq, 11]>",
-         "tensor<f32[batch, seq, 11]>", o_concat);
+  expect(
+      "%s = slice_t %x {axis=2, at=2, count=3} : tensor<f32[batch, seq, 3]>\n%r = concat_t %x, %s {axis=2} : tensor<f32[batch, "
+      "seq, 11]>",
+      "tensor<f32[batch, seq, 11]>", o_concat);
   expect("%r = transpose_t %x {order=[2, 0, 1]} : tensor<f32[8, batch, seq]>", "tensor<f32[8, batch, seq]>", o_transpose);
   expect("%r = last %x {over=seq} : tensor<f32[batch, 8]>", "tensor<f32[batch, 8]>", o_last);
   expect("%c = iota_t 0 : tensor<i64[8]>\n%n = dim batch : tensor<i64>\n%l = literal 0.5 : tensor<f32>\n"
          "%r = map(%c, %n, %l) { (a, b, c) -> f32(a * b) + c } : tensor<f32[8]>", "tensor<f32[8]>", o_count);
-  expect("%k = reshape %x : tensor<f32[batch, seq, 1, 8]>\n%r = attend %q, %k, %k {mask=causal, scale=0.5} : tensor<f32[batch, seq, 2, 8]>",
-         "tensor<f32[batch, seq, 2, 8]>", o_attend);
+  expect(
+      "%k = reshape %x : tensor<f32[batch, seq, 1, 8]>\n%r = attend %q, %k, %k {mask=causal, scale=0.5} : tensor<f32[batch, seq, "
+      "2, 8]>",
+      "tensor<f32[batch, seq, 2, 8]>", o_attend);
 }
 END_TEST
 
@@ -255,7 +269,8 @@ END_TEST
 
 START_TEST(prime_field) {
   fixture f;
-  ir_eval_tensor out = run(&f, "%r = linear %x, %w, %b : tensor<f32[batch, seq, 4]>", "tensor<f32[batch, seq, 4]>", IR_DOMAIN_MODP);
+  ir_eval_tensor out = run(&f, "%r = linear %x, %w, %b : tensor<f32[batch, seq, 4]>", "tensor<f32[batch, seq, 4]>",
+                           IR_DOMAIN_MODP);
   for (int i = 0; i < B * S * 4; i++) {
     uint64_t a = 0;
     for (int k = 8; k-- > 0;) a = ir_modp_add(a, ir_modp_mul(inputs[0].data[i / 4 * 8 + k].p, ir_modp_of_real(W(i % 4, k))));
@@ -268,12 +283,14 @@ END_TEST
 
 // ---- states --------------------------------------------------------------------------------------------------------------
 static const char *const stateful =
-  "dim batch 1..4\ndim seq 1..32 per batch\nstate @kv list batch length(10) page 4 { k: f32[2, 2, 8], v: f32[2, 2, 8] }\n"
-  "func @step(%x: tensor<f32[batch, seq, 4, 8]>) -> (y: tensor<f32[batch, seq, 4, 8]>, p: tensor<i32[batch, seq]>) advances(kv by seq) {\n"
-  "  %s = state kv : state<kv>\n  %p = positions %s {over=seq} : tensor<i32[batch, seq]>\n"
-  "  %k = slice_t %x {axis=2, at=0, count=2} : tensor<f32[batch, seq, 2, 8]>\n  %v = slice_t %x {axis=2, at=2, count=2} : tensor<f32[batch, seq, 2, 8]>\n"
-  "  append %s, %k, %v {layer=1, fields=[k, v], over=seq}\n"
-  "  %y = attend %x, %s {mask=causal, scale=0.5, layer=1, over=seq} : tensor<f32[batch, seq, 4, 8]>\n  return %y, %p\n}\n";
+    "dim batch 1..4\ndim seq 1..32 per batch\nstate @kv list batch length(10) page 4 { k: f32[2, 2, 8], v: f32[2, 2, 8] }\n"
+    "func @step(%x: tensor<f32[batch, seq, 4, 8]>) -> (y: tensor<f32[batch, seq, 4, 8]>, p: tensor<i32[batch, seq]>) advances(kv "
+    "by seq) {\n"
+    "  %s = state kv : state<kv>\n  %p = positions %s {over=seq} : tensor<i32[batch, seq]>\n"
+    "  %k = slice_t %x {axis=2, at=0, count=2} : tensor<f32[batch, seq, 2, 8]>\n  %v = slice_t %x {axis=2, at=2, count=2} : "
+    "tensor<f32[batch, seq, 2, 8]>\n"
+    "  append %s, %k, %v {layer=1, fields=[k, v], over=seq}\n"
+    "  %y = attend %x, %s {mask=causal, scale=0.5, layer=1, over=seq} : tensor<f32[batch, seq, 4, 8]>\n  return %y, %p\n}\n";
 
 static double seen[B][10][32];   // rows by entry
 
@@ -338,8 +355,10 @@ END_TEST
 START_TEST(inputs_are_checked) {
   fixture f;
   open_module(&f);
-  add_text(&f, "dim n 2..4\nweight @w : f32[3, 4] as f32\nfunc @f(%a: tensor<f32[n, 4]>, %b: tensor<i32[n]>) -> (y) {\n  %w = weight \"w\" : tensor<f32[3, 4]>\n"
-               "  %y = gather %w, %b : tensor<f32[n, 4]>\n  return %y\n}\n");
+  add_text(&f,
+           "dim n 2..4\nweight @w : f32[3, 4] as f32\nfunc @f(%a: tensor<f32[n, 4]>, %b: tensor<i32[n]>) -> (y) {\n  %w = weight "
+           "\"w\" : tensor<f32[3, 4]>\n"
+           "  %y = gather %w, %b : tensor<f32[n, 4]>\n  return %y\n}\n");
   ir_eval_tensor in[2] = {tensor(&f, IR_f32, 2, SHAPE(2, 4)), tensor(&f, IR_i32, 1, SHAPE(2))}, out;
   ir_eval_call call = {.domain = IR_DOMAIN_TYPED};
   ck_assert(ir_eval_function(f.m, f.m->functions.data[0], &call, in, 1, &out) == TS_INVALID);

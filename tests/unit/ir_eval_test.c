@@ -58,7 +58,8 @@ static ir_kernel *kernel(fixture *f, const char *name) {
   return NULL;
 }
 
-static ts_status eval(fixture *f, const char *name, ir_domain d, uint64_t order, size_t count, const ir_eval_buffer *b, ir_eval_raised *raised) {
+static ts_status eval(fixture *f, const char *name, ir_domain d, uint64_t order, size_t count, const ir_eval_buffer *b,
+                      ir_eval_raised *raised) {
   ir_eval_options o = {.domain = d, .order = order, .symbols = f->symbols, .symbol_count = 64};
   return ir_eval_kernel(f->m, kernel(f, name), b, count, &o, raised);
 }
@@ -89,7 +90,8 @@ START_TEST(contract_with_norm_and_rope) {
   ir_bound b;
   ck_assert(ir_encoding_bind(e, 2, (int64_t[]){96, 64}, (ts_loc){0}, &f.diags, &b) == TS_OK);
   enum { M = 7 };
-  float *x = random_floats(M * 64), *g = random_floats(64), *w = random_floats(96 * 64), *rope = random_floats(128 * 16 * 2), *wd = malloc(96 * 64 * 4);
+  float *x = random_floats(M * 64), *g = random_floats(64), *w = random_floats(96 * 64), *rope = random_floats(128 * 16 * 2),
+        *wd = malloc(96 * 64 * 4);
   int32_t pos[M];
   for (int i = 0; i < M; i++) pos[i] = (int32_t)rnd(128);
   unsigned char *enc = calloc(1, (size_t)b.bytes);
@@ -99,7 +101,8 @@ START_TEST(contract_with_norm_and_rope) {
   float *q = malloc(M * 96 * 4);
   double *qi = malloc(M * 96 * 8);
   set_symbol(&f, "m", M);
-  ir_eval_buffer buf[] = {BUFFER(x, M * 64), BUFFER(g, 64), {.data = enc, .bytes = (size_t)b.bytes}, BUFFER(pos, M), BUFFER(rope, 128 * 32), BUFFER(q, M * 96)};
+  ir_eval_buffer buf[] = {BUFFER(x, M * 64), BUFFER(g, 64),          {.data = enc, .bytes = (size_t)b.bytes},
+                          BUFFER(pos, M),    BUFFER(rope, 128 * 32), BUFFER(q, M * 96)};
   memset(q, 0xFF, M * 96 * 4);
   // The symbol m of this kernel is 1..2048; the other kernels have an m of their own.
   f.symbols[kernel(&f, "qkv")->parts.data[0].axes.data[0].size->index] = M;
@@ -118,7 +121,8 @@ START_TEST(contract_with_norm_and_rope) {
       double c = rope[(pos[m] * 16 + n / 2 % 16) * 2], s = rope[(pos[m] * 16 + n / 2 % 16) * 2 + 1];
       double wanted[2] = {y[n] * c - y[n + 1] * s, y[n] * s + y[n + 1] * c};
       for (int k = 0; k < 2; k++) {
-        ck_assert_msg(close_to(q[m * 96 + n + k], wanted[k], 1e-5), "%d %d: %g %g", m, n + k, (double)q[m * 96 + n + k], wanted[k]);
+        ck_assert_msg(close_to(q[m * 96 + n + k], wanted[k], 1e-5), "%d %d: %g %g", m, n + k, (double)q[m * 96 + n + k],
+                      wanted[k]);
         ck_assert_msg(close_to(qi[m * 96 + n + k], wanted[k], 1e-12), "%d %d: %g %g", m, n + k, qi[m * 96 + n + k], wanted[k]);
       }
     }
@@ -287,21 +291,26 @@ typedef struct wrong {
 
 START_TEST(errors_are_located) {
   static const wrong all[] = {
-    {"%p = alloc : panel<f32[4]>\n %t = fetch %p[0] {at=[a]} : f32[a: 4]", "which nobody wrote", IR_DOMAIN_TYPED},
-    {"%p = alloc : panel<f32[4]>\n copy %x[0], %p[0] {at=[a, a], async=1}\n commit\n %t = fetch %p[0] {at=[a]} : f32[a: 4]", "unfinished async copy", IR_DOMAIN_TYPED},
-    {"%p = alloc : panel<f32[4]>\n copy %x[0], %p[0] {at=[a, a], async=1}\n commit\n await 1\n %t = fetch %p[0] {at=[a]} : f32[a: 4]", "unfinished async copy",
-     IR_DOMAIN_TYPED},
-    {"%t = load %x[5] {at=[a]} : f32[a: 4]", "index 8 of dimension 0, which has 8", IR_DOMAIN_TYPED},
-    {"%t = load %x[-1] {at=[a]} : f32[a: 4]", "index -1 of dimension 0", IR_DOMAIN_TYPED},
-    {"%t = load %x[0] {at=[_]} : f32 %c = apply(%t) { (a) -> a < 0.0 } : i1", "a comparison of floats is not allowed in the prime field", IR_DOMAIN_MODP},
-    {"%t = load %x[0] {at=[_]} : f32 %c = apply(%t) { (a) -> i32(a) } : i32", "from float to integer", IR_DOMAIN_MODP},
-    {"%c = apply(0) { (a) -> 5 / a } : i64", "a divisor that is not above 0", IR_DOMAIN_IDEAL},
-    {"%c = apply(64) { (a) -> 5 << a } : i64", "a shift by the width", IR_DOMAIN_IDEAL},
-    {"%i = iota 3 : i64[a: 8] %t = load %x[0] {at=[a]} : f32[a: 8] %r = lookup %t, %i {axis=a} : f32[a: 8]", "index 8 of an axis of 8", IR_DOMAIN_IDEAL},
+      {"%p = alloc : panel<f32[4]>\n %t = fetch %p[0] {at=[a]} : f32[a: 4]", "which nobody wrote", IR_DOMAIN_TYPED},
+      {"%p = alloc : panel<f32[4]>\n copy %x[0], %p[0] {at=[a, a], async=1}\n commit\n %t = fetch %p[0] {at=[a]} : f32[a: 4]",
+       "unfinished async copy", IR_DOMAIN_TYPED},
+      {"%p = alloc : panel<f32[4]>\n copy %x[0], %p[0] {at=[a, a], async=1}\n commit\n await 1\n %t = fetch %p[0] {at=[a]} : "
+       "f32[a: 4]",
+       "unfinished async copy", IR_DOMAIN_TYPED},
+      {"%t = load %x[5] {at=[a]} : f32[a: 4]", "index 8 of dimension 0, which has 8", IR_DOMAIN_TYPED},
+      {"%t = load %x[-1] {at=[a]} : f32[a: 4]", "index -1 of dimension 0", IR_DOMAIN_TYPED},
+      {"%t = load %x[0] {at=[_]} : f32 %c = apply(%t) { (a) -> a < 0.0 } : i1",
+       "a comparison of floats is not allowed in the prime field", IR_DOMAIN_MODP},
+      {"%t = load %x[0] {at=[_]} : f32 %c = apply(%t) { (a) -> i32(a) } : i32", "from float to integer", IR_DOMAIN_MODP},
+      {"%c = apply(0) { (a) -> 5 / a } : i64", "a divisor that is not above 0", IR_DOMAIN_IDEAL},
+      {"%c = apply(64) { (a) -> 5 << a } : i64", "a shift by the width", IR_DOMAIN_IDEAL},
+      {"%i = iota 3 : i64[a: 8] %t = load %x[0] {at=[a]} : f32[a: 8] %r = lookup %t, %i {axis=a} : f32[a: 8]",
+       "index 8 of an axis of 8", IR_DOMAIN_IDEAL},
   };
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     char text[2048];
-    snprintf(text, sizeof text, "kernel @k scheduled host grid(1, 1, 1) {\n  in %%x: mem<f32[8]>\n  body {\n %s\n  }\n}\n", all[i].ops);
+    snprintf(text, sizeof text, "kernel @k scheduled host grid(1, 1, 1) {\n  in %%x: mem<f32[8]>\n  body {\n %s\n  }\n}\n",
+             all[i].ops);
     fixture f;
     begin(&f, text);
     double x[8] = {0};
@@ -334,11 +343,14 @@ END_TEST
 START_TEST(field_arithmetic) {
   for (int i = 0; i < 200; i++) {
     double a = real() * ldexp(1, (int)rnd(40) - 20), b = real();
-    ck_assert(ir_modp_mul(ir_modp_of_real(a), ir_modp_of_real((double)(float)b)) == ir_modp_of_real((double)(float)a * (float)b) || (float)a != a);
+    ck_assert(ir_modp_mul(ir_modp_of_real(a), ir_modp_of_real((double)(float)b)) ==
+                  ir_modp_of_real((double)(float)a * (float)b) ||
+              (float)a != a);
     uint64_t x = ir_modp_of_real(a);
     if (x) ck_assert(ir_modp_mul(x, ir_modp_inverse(x)) == 1);
     int64_t s = (int64_t)rnd(2000) - 1000, t = (int64_t)rnd(2000) - 1000;
-    ck_assert(ir_modp_mul(ir_modp_exp2(ir_modp_of_int(s)), ir_modp_exp2(ir_modp_of_int(t))) == ir_modp_exp2(ir_modp_of_int(s + t)));
+    ck_assert(ir_modp_mul(ir_modp_exp2(ir_modp_of_int(s)), ir_modp_exp2(ir_modp_of_int(t))) ==
+              ir_modp_exp2(ir_modp_of_int(s + t)));
   }
   ck_assert(ir_modp_of_real(1) == 1 && ir_modp_of_real(-1) == IR_MODP - 1 && ir_modp_of_real(0.5) * 2 % IR_MODP == 1);
   ck_assert(ir_modp_exp2(ir_modp_of_real(-INFINITY)) == 0);

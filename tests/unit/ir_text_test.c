@@ -45,7 +45,8 @@ static void must_equal(const char *got, const char *wanted) {
   size_t i = 0, line = 0;
   for (; got[i] && got[i] == wanted[i]; i++)
     if (got[i] == '\n') line = i + 1;
-  ck_abort_msg("printed:  %.*s\nexpected: %.*s", (int)strcspn(got + line, "\n"), got + line, (int)strcspn(wanted + line, "\n"), wanted + line);
+  ck_abort_msg("printed:  %.*s\nexpected: %.*s", (int)strcspn(got + line, "\n"), got + line, (int)strcspn(wanted + line, "\n"),
+               wanted + line);
 }
 
 static void round_trip(const char *text) {
@@ -100,9 +101,11 @@ END_TEST
 START_TEST(locations_round_trip) {
   fixture f;
   begin(&f);
-  must_parse(&f, "kernel @k portable { loc(\"a b.yaml\":3:4)\n  part move axes() {\n    finish {\n"
-                 "      %0 = const 1.0 : f32 loc(\"x.yaml\":12:7)\n      %1 = const 2.0 : f64 loc(?)\n      %2 = const 1 : i8 loc(\"w.gguf\"+77)\n"
-                 "    }\n  }\n}\n");
+  must_parse(&f,
+             "kernel @k portable { loc(\"a b.yaml\":3:4)\n  part move axes() {\n    finish {\n"
+             "      %0 = const 1.0 : f32 loc(\"x.yaml\":12:7)\n      %1 = const 2.0 : f64 loc(?)\n      %2 = const 1 : i8 "
+             "loc(\"w.gguf\"+77)\n"
+             "    }\n  }\n}\n");
   ts_text a = {0}, b = {0};
   ir_print_kernel(f.m, f.m->kernels.data[0], true, &a);
   must_parse(&f, ts_text_z(&a));
@@ -119,8 +122,9 @@ END_TEST
 
 // Same computation, other names and locations: same identity. Another constant: another one.
 START_TEST(kernel_identity) {
-  static const char *const form = "kernel @%s portable {\n  out %%%s: mem<f32[4]>\n  part move axes(a: par 4) {\n    finish {\n"
-                                  "      %%%s = const %s : f32\n      %%v = full %%%s : f32[a]\n      store %%%s[0], %%v {at=[a]}\n    }\n  }\n}\n";
+  static const char *const form =
+      "kernel @%s portable {\n  out %%%s: mem<f32[4]>\n  part move axes(a: par 4) {\n    finish {\n"
+      "      %%%s = const %s : f32\n      %%v = full %%%s : f32[a]\n      store %%%s[0], %%v {at=[a]}\n    }\n  }\n}\n";
   fixture f;
   begin(&f);
   const char *const names[][3] = {{"one", "y", "1.0"}, {"two", "out", "1.0"}, {"one", "y", "1.5"}};
@@ -172,7 +176,8 @@ static const ir_fn *random_fn(ir_module *m, uint32_t params, ir_dtype *types, ui
     else ir_fn_op(&b, op, rnd(4) ? x : pick(&b, t), pick(&b, t), pick(&b, t));
   }
   uint32_t out[4];
-  for (uint32_t i = 0; i < results; i++) out[i] = rnd(3) ? (uint32_t)b.nodes.count - 1 - rnd(b.nodes.count < 4 ? 1 : 4) : rnd((uint32_t)b.nodes.count);
+  for (uint32_t i = 0; i < results; i++)
+    out[i] = rnd(3) ? (uint32_t)b.nodes.count - 1 - rnd(b.nodes.count < 4 ? 1 : 4) : rnd((uint32_t)b.nodes.count);
   return ir_fn_end(&b, results, out);
 }
 
@@ -193,7 +198,8 @@ START_TEST(random_functions) {
       operand[i] = ir_is_float(types[i]) ? ir_const_real(&b, types[i], 1) : ir_const_int(&b, types[i], 1);
       operand[i]->name = rnd(2) ? ir_name(f.m, "v") : NULL;
     }
-    const ir_fn *fn = params ? random_fn(f.m, params, types, results, rnd(60)) : random_fn(f.m, 1, (ir_dtype[]){IR_f32}, results, 0);
+    const ir_fn *fn = params ? random_fn(f.m, params, types, results, rnd(60))
+                             : random_fn(f.m, 1, (ir_dtype[]){IR_f32}, results, 0);
     if (!params) {
       end(&f);
       continue;
@@ -222,32 +228,44 @@ typedef struct bad_text {
 
 START_TEST(syntax_errors) {
   static const bad_text bad[] = {
-    {"kernal @k portable {}", "expected module, dim", 1, 1},
-    {"kernel @k portable {\n  part move axes() { finish { %0 = loud %x } }\n}", "did you mean load", 2, 36},
-    {"kernel @k portable {\n  part move axes() { finish { yield %nope } }\n}", "%nope is not defined", 2, 37},
-    {"kernel @k portable {\n  part move axes() { finish { yield %7 } }\n}", "%7 is not defined", 2, 37},
-    {"kernel @k portable {\n  part move axes() { finish { %0 = const 1.0 : f33 } }\n}", "'f33' is no element type", 2, 48},
-    {"kernel @k portable {\n  part move axes() { finish { %0 = const 1.0 : f32[a] } }\n}", "no axis of a part", 2, 52},
-    {"kernel @k portable {\n  in %x: mem<f32[n]>\n}", "no size is named 'n'", 2, 18},
-    {"kernel @k portable {\n  in %x: mem<f32[8] as q9_9>\n}", "q9_9", 2, 24},
-    {"kernel @k portable {\n  part move axes() { finish { %0 = const {colour=1} : f32 } }\n}", "has no attribute 'colour'", 2, 43},
-    {"kernel @k portable {\n  part move axes() { finish { %0 = const 1.0 : f32 %0 = const 1.0 : f32 } }\n}", "%0 is already defined", 2, 52},
-    {"kernel @k portable {\n  part move axes() { finish { %0 = const 1.0 } }\n}", "1 results but 0 types", 2, 36},
-    {"kernel @k portable {\n  part @p grow axes() { }\n}", "a family", 2, 11},
-    {"kernel @k portable {\n  in %x: mem<f32[8]>\n  note a = \"open\n}", "closing quote", 3, 12},
-    {"kernel @k portable {\n  in %x: mem<f32[8]>", "the text ends", 2, 21},
-    {"kernel @k scheduled host grid(1, 1) { body { } }", "','", 1, 35},
-    {"dim n 5..2", "bounds", 1, 1},
-    {"dim n 1..99999999999999999999", "64 bits", 1, 10},
-    {"func @f() -> (a) { return }", "must end in a return of its 1 outputs", 1, 1},
-    {"\xff", "0xff", 1, 1},
-    {"kernel @k portable {\n  part move axes() { finish { %0 = const 1.0 : f32 %1 = apply(%0) { (a) -> 1.0 + 2.0 } : f32 } }\n}", "type of this constant", 2, 76},
-    {"kernel @k portable {\n  part move axes() { finish { %0 = const 1.0 : f32 %1 = apply(%0) { (a) -> a + b } : f32 } }\n}", "binding 'b'", 2, 80},
-    {"kernel @k portable {\n  part move axes() { finish { %0 = const 1.0 : f32 %1 = apply(%0) { (a) -> a < a < a } : f32 } }\n}", "do not chain", 2, 82},
-    {"kernel @k portable {\n  part move axes() { finish { %0 = const 1.0 : f32 %1 = apply(%0) { (a, b) -> a } : f32 } }\n}", "more parameters", 2, 71},
-    {"kernel @k portable {\n  part move axes() { finish { %0 = const 1.0 : f32 %1 = apply(%0) { (a) -> a + f16(a) } : f32 } }\n}", "operands of types f32 and f16", 2, 80},
-    {"kernel @k portable {\n  part move axes() { finish { %0 = const 1 : i8 %1 = apply(%0) { (a) -> a + 300 } : i8 } }\n}", "does not fit i8", 2, 77},
-    {"kernel @k portable {\n  part move axes() { finish { %0 = const 1 : i8 %1 = apply(%0) { (a) -> sine(a) } : i8 } }\n}", "did you mean sin", 2, 73},
+      {"kernal @k portable {}", "expected module, dim", 1, 1},
+      {"kernel @k portable {\n  part move axes() { finish { %0 = loud %x } }\n}", "did you mean load", 2, 36},
+      {"kernel @k portable {\n  part move axes() { finish { yield %nope } }\n}", "%nope is not defined", 2, 37},
+      {"kernel @k portable {\n  part move axes() { finish { yield %7 } }\n}", "%7 is not defined", 2, 37},
+      {"kernel @k portable {\n  part move axes() { finish { %0 = const 1.0 : f33 } }\n}", "'f33' is no element type", 2, 48},
+      {"kernel @k portable {\n  part move axes() { finish { %0 = const 1.0 : f32[a] } }\n}", "no axis of a part", 2, 52},
+      {"kernel @k portable {\n  in %x: mem<f32[n]>\n}", "no size is named 'n'", 2, 18},
+      {"kernel @k portable {\n  in %x: mem<f32[8] as q9_9>\n}", "q9_9", 2, 24},
+      {"kernel @k portable {\n  part move axes() { finish { %0 = const {colour=1} : f32 } }\n}", "has no attribute 'colour'", 2,
+       43},
+      {"kernel @k portable {\n  part move axes() { finish { %0 = const 1.0 : f32 %0 = const 1.0 : f32 } }\n}",
+       "%0 is already defined", 2, 52},
+      {"kernel @k portable {\n  part move axes() { finish { %0 = const 1.0 } }\n}", "1 results but 0 types", 2, 36},
+      {"kernel @k portable {\n  part @p grow axes() { }\n}", "a family", 2, 11},
+      {"kernel @k portable {\n  in %x: mem<f32[8]>\n  note a = \"open\n}", "closing quote", 3, 12},
+      {"kernel @k portable {\n  in %x: mem<f32[8]>", "the text ends", 2, 21},
+      {"kernel @k scheduled host grid(1, 1) { body { } }", "','", 1, 35},
+      {"dim n 5..2", "bounds", 1, 1},
+      {"dim n 1..99999999999999999999", "64 bits", 1, 10},
+      {"func @f() -> (a) { return }", "must end in a return of its 1 outputs", 1, 1},
+      {"\xff", "0xff", 1, 1},
+      {"kernel @k portable {\n  part move axes() { finish { %0 = const 1.0 : f32 %1 = apply(%0) { (a) -> 1.0 + 2.0 } : f32 } "
+       "}\n}",
+       "type of this constant", 2, 76},
+      {"kernel @k portable {\n  part move axes() { finish { %0 = const 1.0 : f32 %1 = apply(%0) { (a) -> a + b } : f32 } }\n}",
+       "binding 'b'", 2, 80},
+      {"kernel @k portable {\n  part move axes() { finish { %0 = const 1.0 : f32 %1 = apply(%0) { (a) -> a < a < a } : f32 } "
+       "}\n}",
+       "do not chain", 2, 82},
+      {"kernel @k portable {\n  part move axes() { finish { %0 = const 1.0 : f32 %1 = apply(%0) { (a, b) -> a } : f32 } }\n}",
+       "more parameters", 2, 71},
+      {"kernel @k portable {\n  part move axes() { finish { %0 = const 1.0 : f32 %1 = apply(%0) { (a) -> a + f16(a) } : f32 } "
+       "}\n}",
+       "operands of types f32 and f16", 2, 80},
+      {"kernel @k portable {\n  part move axes() { finish { %0 = const 1 : i8 %1 = apply(%0) { (a) -> a + 300 } : i8 } }\n}",
+       "does not fit i8", 2, 77},
+      {"kernel @k portable {\n  part move axes() { finish { %0 = const 1 : i8 %1 = apply(%0) { (a) -> sine(a) } : i8 } }\n}",
+       "did you mean sin", 2, 73},
   };
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     fixture f;
@@ -256,8 +274,8 @@ START_TEST(syntax_errors) {
     ck_assert_uint_ge(f.diags.list.count, 1);
     const ts_diag *d = &f.diags.list.data[0];
     ck_assert_msg(strstr(d->text, bad[i].wanted), "%s\nwanted %s, got %s", bad[i].text, bad[i].wanted, d->text);
-    ck_assert_msg(d->loc.line == bad[i].line && d->loc.col == bad[i].col, "%s\n%s\nat %u:%u, wanted %u:%u", bad[i].text, d->text, d->loc.line, d->loc.col,
-                  bad[i].line, bad[i].col);
+    ck_assert_msg(d->loc.line == bad[i].line && d->loc.col == bad[i].col, "%s\n%s\nat %u:%u, wanted %u:%u", bad[i].text, d->text,
+                  d->loc.line, d->loc.col, bad[i].line, bad[i].col);
     end(&f);
   }
 }
@@ -305,8 +323,10 @@ static void survive(const char *text, size_t len) {
 
 START_TEST(damaged_texts) {
   const char *const texts[] = {corpus_portable, corpus_scheduled, corpus_tensor};
-  static const char *const splices[] = {"%", "{", "}", "(", ")", "[", "]", "\"", "-1", "99999999999999999999", "nan", "inf", "f32", "i1", ": ", "@", "..", "%0",
-                                        "0", "lanes m", "strides [1]", "loc(?)", "as q4_1", "\\", "\n", "const", "yield"};
+  static const char *const splices[] = {
+      "%",           "{",      "}",       "(",  ")",  "[",     "]",    "\"", "-1", "99999999999999999999",
+      "nan",         "inf",    "f32",     "i1", ": ", "@",     "..",   "%0", "0",  "lanes m",
+      "strides [1]", "loc(?)", "as q4_1", "\\", "\n", "const", "yield"};
   state = getenv("TEST_SEED") ? strtoull(getenv("TEST_SEED"), NULL, 0) : 4;
   for (int i = 0; i < 3; i++) {
     size_t n = strlen(texts[i]);

@@ -116,7 +116,8 @@ static ts_status open_buffer(run *r, size_t i, const ir_eval_tensor *inputs) {
           r->bytes[i] = (size_t)n * 8;
           if (ir_is_float(b->dtype)) memcpy(r->data[i], inputs[k].data, r->bytes[i]);
           else
-            for (int64_t e = 0; e < n; e++) memcpy((char *)r->data[i] + e * (ir_dtype_bits(b->dtype) / 8), &inputs[k].data[e].i, ir_dtype_bits(b->dtype) / 8);
+            for (int64_t e = 0; e < n; e++)
+              memcpy((char *)r->data[i] + e * (ir_dtype_bits(b->dtype) / 8), &inputs[k].data[e].i, ir_dtype_bits(b->dtype) / 8);
           return TS_OK;
         }
       return TS_INTERNAL;
@@ -209,7 +210,8 @@ static void **save_args(run *r, const plan_call *c) {
 
 static void put_args(run *r, const plan_call *c, void **from) {
   for (uint32_t i = 0; i < c->arg_count; i++)
-    if (!r->borrowed[c->args[i]] || r->f->buffers.data[c->args[i]].kind == PLAN_POOL) memcpy(r->data[c->args[i]], from[i], r->bytes[c->args[i]]);
+    if (!r->borrowed[c->args[i]] || r->f->buffers.data[c->args[i]].kind == PLAN_POOL)
+      memcpy(r->data[c->args[i]], from[i], r->bytes[c->args[i]]);
 }
 
 static void free_args(const plan_call *c, void **args) {
@@ -244,8 +246,8 @@ static ts_status run_both(run *r, const plan_call *c, const ir_eval_options *o) 
   for (uint32_t i = 0; i < c->arg_count && s == TS_OK; i++)
     for (size_t e = 0; e < r->bytes[c->args[i]]; e++)
       if (((char *)portable[i])[e] != ((char *)scheduled[i])[e]) {
-        s = ts_report(r->w->m->diags, c->loc, &diag_ir_eval, "kernel '%s' and its schedule differ in buffer '%s' at byte %zu", c->kernel->name,
-                      r->f->buffers.data[c->args[i]].name, e);
+        s = ts_report(r->w->m->diags, c->loc, &diag_ir_eval, "kernel '%s' and its schedule differ in buffer '%s' at byte %zu",
+                      c->kernel->name, r->f->buffers.data[c->args[i]].name, e);
         break;
       }
   r->w->kernels_compared++;
@@ -266,7 +268,8 @@ static ts_status run_call(run *r, const plan_call *c) {
   size_t count = w->m->sizes->symbols.count;
   for (size_t i = 0; i < count; i++) symbols[i] = IR_SIZE_UNBOUND;
   ts_status s = TS_OK;
-  for (uint32_t i = 0; i < c->bind_count && s == TS_OK; i++) s = value_of(r, c->binds[i].actual, &symbols[c->binds[i].formal->index]);
+  for (uint32_t i = 0; i < c->bind_count && s == TS_OK; i++)
+    s = value_of(r, c->binds[i].actual, &symbols[c->binds[i].formal->index]);
   const ir_size *p = ir_size_find(w->m->sizes, TS_STR("p")), *width = ir_size_find(w->m->sizes, TS_STR("w"));
   if (p) symbols[p->index] = w->entries * w->width;
   if (width) symbols[width->index] = w->width;
@@ -305,7 +308,8 @@ static ts_status collect_output(run *r, size_t i, ir_eval_tensor *outputs) {
   return TS_OK;
 }
 
-ts_status plan_run(plan_world *w, const plan_function *f, const ir_eval_tensor *inputs, const int64_t *lengths, ir_eval_tensor *outputs) {
+ts_status plan_run(plan_world *w, const plan_function *f, const ir_eval_tensor *inputs, const int64_t *lengths,
+                   ir_eval_tensor *outputs) {
   size_t n = f->buffers.count;
   run r = {.w = w, .f = f, .lengths = lengths, .symbol_count = w->m->sizes->symbols.count};
   r.symbols = malloc((r.symbol_count + 1) * sizeof *r.symbols);

@@ -1,5 +1,5 @@
-// Lowering and host schedules against the tensor IR they came from: a small Llama, ragged and over several calls, in the ideal and typed
-// domains, for every encoding and every host level; and both against plain loops.
+// Lowering and host schedules against the tensor IR they came from: a small Llama, ragged and over several calls, in the ideal
+// and typed domains, for every encoding and every host level; and both against plain loops.
 #include "passes/lower.h"
 #include "tests/unit/llama_text.h"
 #include "tests/unit/plan_eval.h"
@@ -71,7 +71,8 @@ static double difference(const ir_eval_tensor *a, const ir_eval_tensor *b) {
 }
 
 // Tensor IR and the plan side by side over several calls; returns the largest difference relative to the largest logit.
-static double compare(fixture *f, const llama_shape *s, ir_domain d, const pass_host_target *target, uint64_t order, unsigned *variants) {
+static double compare(fixture *f, const llama_shape *s, ir_domain d, const pass_host_target *target, uint64_t order,
+                      unsigned *variants) {
   plan_world w;
   plan_world_open(&w, f->plan, d, target, B);
   w.order = order;
@@ -113,7 +114,8 @@ START_TEST(tensor_ir_is_the_plain_loops) {
   for (int b = 0; b < B; b++) {
     for (int i = 0; i < lengths[b]; i++) ids[i] = (int32_t)in.data[b * 9 + i].i;
     double *wanted = llama_oracle(f.m, s, ids, (int)lengths[b]);
-    for (int v = 0; v < s->vocab; v++) ck_assert_msg(fabs(out.data[b * s->vocab + v].r - wanted[v]) < 1e-10 * (1 + fabs(wanted[v])), "entry %d logit %d", b, v);
+    for (int v = 0; v < s->vocab; v++)
+      ck_assert_msg(fabs(out.data[b * s->vocab + v].r - wanted[v]) < 1e-10 * (1 + fabs(wanted[v])), "entry %d logit %d", b, v);
     free(wanted);
   }
   free(out.data);
@@ -125,7 +127,8 @@ START_TEST(portable_kernels) {
   for (int fuse = 0; fuse < 2; fuse++) {
     fixture f;
     begin(&f, &shapes[_i], fuse);
-    double ideal = compare(&f, &shapes[_i], IR_DOMAIN_IDEAL, NULL, 0, NULL), typed = compare(&f, &shapes[_i], IR_DOMAIN_TYPED, NULL, 0, NULL);
+    double ideal = compare(&f, &shapes[_i], IR_DOMAIN_IDEAL, NULL, 0, NULL),
+           typed = compare(&f, &shapes[_i], IR_DOMAIN_TYPED, NULL, 0, NULL);
     ck_assert_msg(ideal < 1e-6, "ideal: %g", ideal);   // constants are f32
     ck_assert_msg(typed < 1e-4, "typed: %g", typed);
     end(&f);
@@ -141,7 +144,8 @@ START_TEST(host_schedules) {
     fixture f;
     begin(&f, &shapes[_i], true);
     pass_host_target t = {ts_intern_z(&f.names, levels[l].name), levels[l].bytes, levels[l].registers, levels[l].vnni};
-    double ideal = compare(&f, &shapes[_i], IR_DOMAIN_IDEAL, &t, 0, &variants), typed = compare(&f, &shapes[_i], IR_DOMAIN_TYPED, &t, seed | 1, &variants);
+    double ideal = compare(&f, &shapes[_i], IR_DOMAIN_IDEAL, &t, 0, &variants),
+           typed = compare(&f, &shapes[_i], IR_DOMAIN_TYPED, &t, seed | 1, &variants);
     ck_assert_msg(ideal < 1e-6, "%s, ideal: %g", levels[l].name, ideal);
     ck_assert_msg(typed < 1e-4, "%s, typed: %g", levels[l].name, typed);
     end(&f);
