@@ -1,0 +1,157 @@
+// Dumps, texts and the manifest (see dump.h).
+#include "drive/dump.h"
+
+#include "base/file.h"
+#include "passes/lower.h"
+
+static ts_status write_text(drive_dump *d, const char *folder, const char *name, const ts_text *t) {
+  ts_arena a;
+  ts_arena_init(&a);
+  const char *dir = folder ? ts_path_join(&a, d->dir, folder) : d->dir;
+  ts_status s = ts_make_dirs(dir, d->diags);
+  if (s == TS_OK) s = ts_file_write(ts_path_join(&a, dir, name), ts_text_z(t), t->len, d->diags);
+  ts_arena_deinit(&a);
+  return s;
+}
+
+static ts_status write_pass(drive_dump *d, const char *pass, const char *level, const ts_text *t) {
+  char name[128];
+  snprintf(name, sizeof name, "%02u-%s.%s.tir", d->number++, pass, level);
+  return write_text(d, NULL, name, t);
+}
+
+ts_status drive_dump_functions(drive_dump *d, const char *pass) {
+  if (!d->dir) return TS_OK;
+  ts_text t = {0};
+  ir_print_module(d->module, &t);
+  ts_status s = write_pass(d, pass, "tensor", &t);
+  ts_text_deinit(&t);
+  return s;
+}
+
+ts_status drive_dump_plan(drive_dump *d, const char *pass, const plan *p) {
+  if (!d->dir) return TS_OK;
+  ts_text all = {0}, one = {0};
+  plan_print(p, &all);
+  ts_status s = write_text(d, NULL, "plan.txt", &all);
+  ts_text_clear(&all);
+  for (size_t i = 0; i < p->kernels.count && s == TS_OK; i++) {
+    ts_text_clear(&one);
+    ir_print_kernel(d->module, p->kernels.data[i], true, &one);
+    ts_text_add(&all, ts_text_str(&one));
+    ts_text_putc(&all, '\n');
+    char name[256];
+    snprintf(name, sizeof name, "%s.tile.tir", p->kernels.data[i]->name);
+    s = write_text(d, "kernels", name, &one);
+  }
+  if (s == TS_OK) s = write_pass(d, pass, "tile", &all);
+  ts_text_deinit(&all);
+  ts_text_deinit(&one);
+  return s;
+}
+
+ts_status drive_dump_scheduled(drive_dump *d, const char *pass, const pass_program *p) {
+  if (!d->dir) return TS_OK;
+  ts_text all = {0}, one = {0};
+  ts_status s = TS_OK;
+  for (size_t i = 0; i < p->kernels.count && s == TS_OK; i++) {
+    ts_text_clear(&one);
+    ir_print_kernel(d->module, p->kernels.data[i].kernel, true, &one);
+    ts_text_add(&all, ts_text_str(&one));
+    ts_text_putc(&all, '\n');
+    char name[256];
+    snprintf(name, sizeof name, "%s.scheduled.tir", p->kernels.data[i].kernel->name);
+    s = write_text(d, "kernels", name, &one);
+  }
+  if (s == TS_OK) s = write_pass(d, pass, "scheduled", &all);
+  ts_text_deinit(&all);
+  ts_text_deinit(&one);
+  return s;
+}
+
+ts_status drive_dump_launch(drive_dump *d, const char *pass, const pass_program *p) {
+  if (!d->dir) return TS_OK;
+  ts_text t = {0};
+  ir_launch_print(p->program, &t);
+  ts_status s = write_pass(d, pass, "launch", &t);
+  ts_text_deinit(&t);
+  return s;
+}
+
+ts_status drive_dump_code(drive_dump *d, const char *kernel, const char *level, ts_str llvm, ts_str assembly) {
+  char name[256];
+  ts_text t = {0};
+  ts_text_add(&t, llvm);
+  snprintf(name, sizeof name, "%s.%s.ll", kernel, level);
+  ts_status s = write_text(d, "kernels", name, &t);
+  ts_text_clear(&t);
+  ts_text_add(&t, assembly);
+  snprintf(name, sizeof name, "%s.%s.s", kernel, level);
+  if (s == TS_OK) s = write_text(d, "kernels", name, &t);
+  ts_text_deinit(&t);
+  return s;
+}
+
+// ---- manifest ------------------------------------------------------------------------------------------------------------
+static void json_pair(ts_text *out, const char *key, const char *value) {
+  ts_text_json(out, ts_str_of(key));
+  ts_text_puts(out, ": ");
+  ts_text_json(out, ts_str_of(value));
+}
+
+// Bytes that a kernel must at least read and write in one call, where sizes are static: its weights.
+static uint64_t weight_bytes_of(const pass_program *program, const ir_lfunction *f, const ir_lvariant *v) {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < v->args.count; i++) {
+    const ir_lbuffer *b = &f->buffers.data[v->args.data[i].buffer];
+    if (b->kind == IR_LB_weight) bytes += program->program->weights.data[b->a].bytes;
+  }
+  return bytes;
+}
+
+void drive_manifest(const fe_model *model, const plan *p, const pass_program *program, const drive_report *report, ts_text *out) {
+  const ir_launch *l = program->program;
+  ts_text_puts(out, "{\n  \"schema\": 1,\n  ");
+  json_pair(out, "model", l->name ? l->name : "");
+  for (size_t i = 0; i < model->metadata.count; i++) {
+    ts_text_puts(out, ",\n  ");
+    json_pair(out, model->metadata.data[i].key, model->metadata.data[i].value);
+  }
+  ts_text_printf(out, ",\n  \"portable_kernels\": %zu,\n  \"kernels\": [", p->kernels.count);
+  for (size_t i = 0; i < program->kernels.count; i++) {
+    ts_text_printf(out, "%s\n    {", i ? "," : "");
+    json_pair(out, "name", program->kernels.data[i].kernel->name);
+    ts_text_puts(out, ", ");
+    json_pair(out, "computes", program->kernels.data[i].portable->name);
+    ts_text_printf(out, ", \"family\": \"%s\"}", ir_family_name(program->kernels.data[i].portable->parts.data[0].family));
+  }
+  ts_text_puts(out, "\n  ],\n  \"functions\": [");
+  for (size_t i = 0; i < l->functions.count; i++) {
+    const ir_lfunction *f = l->functions.data[i];
+    uint64_t bytes = 0;
+    unsigned launches = 0;
+    for (size_t s = 0; s < f->steps.count; s++) {
+      if (f->steps.data[s].kind != IR_LS_launch || !f->steps.data[s].variants.count) continue;
+      launches++;
+      bytes += weight_bytes_of(program, f, &f->steps.data[s].variants.data[0]);
+    }
+    ts_text_printf(out, "%s\n    {\"name\": \"%s\", \"launches\": %u, \"weight_bytes\": %llu}", i ? "," : "", f->name, launches, (unsigned long long)bytes);
+  }
+  (void)report;
+  ts_text_puts(out, "\n  ]\n}\n");
+}
+
+void drive_texts(ts_arena *a, cg_artifact *art, ir_module *m, const plan *p, const pass_program *program) {
+  ts_text t = {0};
+  for (size_t i = 0; i < p->kernels.count; i++) {
+    ts_text_clear(&t);
+    ir_print_kernel(m, p->kernels.data[i], true, &t);
+    cg_artifact_blob(art, ts_arena_printf(a, "kernels/%s.tile.tir", p->kernels.data[i]->name), ts_arena_strdup(a, ts_text_z(&t)), t.len);
+  }
+  for (size_t i = 0; i < program->kernels.count; i++) {
+    ts_text_clear(&t);
+    ir_print_kernel(m, program->kernels.data[i].kernel, true, &t);
+    cg_artifact_blob(art, ts_arena_printf(a, "kernels/%s.scheduled.tir", program->kernels.data[i].kernel->name), ts_arena_strdup(a, ts_text_z(&t)), t.len);
+  }
+  ts_text_deinit(&t);
+}
