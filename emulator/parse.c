@@ -26,7 +26,7 @@ static const char *describe(const parser *p, char buffer[48]) {
   return buffer;
 }
 
-bool parse_expect(parser *p, unsigned punct) {
+bool ptx_expect(parser *p, unsigned punct) {
   if (parse_take(p, punct)) return true;
   char text[48];
   return parse_error(p, p->t.pos, &diag_ptx_syntax, "expected '%c' before %s", (char)punct, describe(p, text));
@@ -78,9 +78,9 @@ static bool parse_unary(parser *p, int64_t *out) {
   } else if (parse_take(p, '(')) {
     if (p->t.kind == PTX_T_DOT) {   // a cast: (.s64)
       parse_next(p);
-      ok = parse_expect(p, ')') && parse_unary(p, out);
+      ok = ptx_expect(p, ')') && parse_unary(p, out);
     } else {
-      ok = parse_const(p, out) && parse_expect(p, ')');
+      ok = parse_const(p, out) && ptx_expect(p, ')');
     }
   } else if (p->t.kind == PTX_T_INT) {
     *out = (int64_t)p->t.value;
@@ -248,17 +248,17 @@ static bool parse_init_value(parser *p, init_state *s) {
       bool generic = p->t.kind == PTX_T_NAME && ts_str_is(p->t.text, "generic");
       if (generic) {
         parse_next(p);
-        if (!parse_expect(p, '(')) return false;
+        if (!ptx_expect(p, '(')) return false;
       }
       one.symbol = parse_intern(p, p->t.text);
       one.generic = generic;
       if (p->t.kind != PTX_T_NAME) return parse_error(p, p->t.pos, &diag_ptx_syntax, "expected a name in the mask operator");
       parse_next(p);
-      if (generic && !parse_expect(p, ')')) return false;
+      if (generic && !ptx_expect(p, ')')) return false;
       int64_t add = 0;
       if ((parse_at(p, '+') || parse_at(p, '-')) && !parse_const(p, &add)) return false;
       one.value = (uint64_t)add;
-      return parse_expect(p, ')') && init_push(p, s, one);
+      return ptx_expect(p, ')') && init_push(p, s, one);
     }
     p->lexer = saved_lexer;
     p->t = saved;
@@ -266,7 +266,7 @@ static bool parse_init_value(parser *p, init_state *s) {
     bool generic = ts_str_is(p->t.text, "generic");
     if (generic) {
       parse_next(p);
-      if (!parse_expect(p, '(')) return false;
+      if (!ptx_expect(p, '(')) return false;
     }
     if (p->t.kind != PTX_T_NAME) return parse_error(p, p->t.pos, &diag_ptx_syntax, "expected a name in the initialiser");
     one.symbol = parse_intern(p, p->t.text);
@@ -274,7 +274,7 @@ static bool parse_init_value(parser *p, init_state *s) {
     parse_next(p);
     int64_t add = 0;
     if (generic && (parse_at(p, '+') || parse_at(p, '-')) && !parse_const(p, &add)) return false;
-    if (generic && !parse_expect(p, ')')) return false;
+    if (generic && !ptx_expect(p, ')')) return false;
     int64_t more = 0;
     if ((parse_at(p, '+') || parse_at(p, '-')) && !parse_const(p, &more)) return false;
     one.value = (uint64_t)add + (uint64_t)more;
@@ -304,7 +304,7 @@ static bool parse_init(parser *p, init_state *s, uint64_t row_bytes) {
   }
   if (row_bytes && s->offset < start + row_bytes) s->offset = start + row_bytes;
   s->depth--;
-  return parse_expect(p, '}');
+  return ptx_expect(p, '}');
 }
 
 // Dimensions [a][b]..., then "= init". Sets bytes and the initial values.
@@ -320,7 +320,7 @@ static bool parse_extent(parser *p, ptx_var *v, unsigned vector) {
     }
     int64_t n;
     ptx_pos pos = p->t.pos;
-    if (!parse_const(p, &n) || !parse_expect(p, ']')) return false;
+    if (!parse_const(p, &n) || !ptx_expect(p, ']')) return false;
     if (n < 0 || !ts_mul_size(bytes, (size_t)n, &bytes) || bytes > (size_t)1 << 36) return parse_error(p, pos, &diag_ptx_size, "'%s' is larger than 64 GiB", v->name);
   }
   v->bytes = open ? 0 : bytes;
@@ -358,7 +358,7 @@ static bool parse_var_type(parser *p, ptx_var *v, unsigned *vector) {
       continue;
     } else if (ts_str_is(s, "attribute")) {
       while (p->t.kind != PTX_T_END && !parse_at(p, ')')) parse_next(p);
-      if (!parse_expect(p, ')')) return false;
+      if (!ptx_expect(p, ')')) return false;
     } else if (type != EMU_NOTYPE && v->type == EMU_NOTYPE && emu_type_bits(type) >= 8) {
       v->type = type;
     } else if (ts_str_is(s, "texref") || ts_str_is(s, "samplerref") || ts_str_is(s, "surfref")) {
@@ -423,13 +423,13 @@ bool parse_variables(parser *p, ptx_space space, bool is_extern, bool visible, b
       }
     }
   } while (parse_take(p, ','));
-  return parse_expect(p, ';');
+  return ptx_expect(p, ';');
 }
 
 // --- functions -----------------------------------------------------------------------------------------------------------------
 // "(.param .b32 a, .reg .b32 b)". Register parameters are the old ABI: refused.
 static bool parse_param_list(parser *p, bool returns) {
-  if (!parse_expect(p, '(')) return false;
+  if (!ptx_expect(p, '(')) return false;
   while (!parse_at(p, ')')) {
     if (parse_at_dot(p, "reg")) return parse_error(p, p->t.pos, &diag_ptx_unsupported, "parameters in .reg space are not supported");
     if (!parse_at_dot(p, "param")) return parse_error(p, p->t.pos, &diag_ptx_syntax, "expected '.param'");
@@ -448,7 +448,7 @@ static bool parse_param_list(parser *p, bool returns) {
     if (!ts_str_is(ts_str_of(v->name), "_") && !scope_declare(p, v->pos, v->name, (scope_name){.var = v})) return false;
     if (!parse_take(p, ',')) break;
   }
-  return parse_expect(p, ')');
+  return ptx_expect(p, ')');
 }
 
 static bool parse_dims(parser *p, uint32_t out[3]) {
@@ -539,7 +539,7 @@ static bool parse_function(parser *p, bool is_entry, bool is_extern, bool visibl
   while (ok && parse_at_dot(p, "attribute")) {
     parse_next(p);
     while (p->t.kind != PTX_T_END && !parse_at(p, ')')) parse_next(p);
-    ok = parse_expect(p, ')');
+    ok = ptx_expect(p, ')');
   }
   if (ok && !is_entry && parse_at(p, '(')) ok = parse_param_list(p, true);
   if (ok) {
@@ -552,7 +552,7 @@ static bool parse_function(parser *p, bool is_entry, bool is_extern, bool visibl
   if (ok && parse_at(p, '{')) f->has_body = true;
   ok = ok && register_function(p, f);
   if (ok && f->has_body) ok = parse_body(p);
-  else if (ok) ok = parse_expect(p, ';');
+  else if (ok) ok = ptx_expect(p, ';');
   while (p->depth) scope_pop(p);
   p->f = NULL;
   return ok;
@@ -606,7 +606,7 @@ static bool parse_file(parser *p) {
 // .section .debug_info { ... }: debug data, which execution does not need.
 static bool parse_section(parser *p) {
   parse_next(p);
-  if (!parse_expect(p, '{')) return false;
+  if (!ptx_expect(p, '{')) return false;
   unsigned depth = 1;
   while (depth && p->t.kind != PTX_T_END) {
     if (parse_at(p, '{')) depth++;
@@ -619,9 +619,9 @@ static bool parse_section(parser *p) {
 static bool parse_alias(parser *p) {
   ptx_pos pos = p->t.pos;
   ts_sym alias = parse_new_name(p);
-  if (!alias || !parse_expect(p, ',')) return false;
+  if (!alias || !ptx_expect(p, ',')) return false;
   ts_sym target = parse_new_name(p);
-  if (!target || !parse_expect(p, ';')) return false;
+  if (!target || !ptx_expect(p, ';')) return false;
   ptx_symbol *a = ts_map_get(&p->m->by_name, ts_key(alias)), *t = ts_map_get(&p->m->by_name, ts_key(target));
   if (!a || !a->func || !t || !t->func) return parse_error(p, pos, &diag_ptx_name, ".alias needs two functions that are declared");
   a->func = t->func;

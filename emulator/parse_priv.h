@@ -39,7 +39,7 @@ static inline bool parse_take(parser *p, unsigned punct) {
   parse_next(p);
   return true;
 }
-bool parse_expect(parser *p, unsigned punct);
+bool ptx_expect(parser *p, unsigned punct);
 bool parse_count(parser *p, uint64_t limit, uint64_t *out);      // a plain integer of at most `limit`
 bool parse_const(parser *p, int64_t *out);                       // a constant integer expression
 void parse_skip_statement(parser *p);                            // to behind the next ';'

@@ -92,7 +92,7 @@ static bool parse_list(parser *p, ptx_operand *o, unsigned close, unsigned depth
   }
   o->elements = list.data;
   o->count = (uint32_t)list.count;
-  return parse_expect(p, close);
+  return ptx_expect(p, close);
 }
 
 static bool parse_address(parser *p, ptx_operand *o) {
@@ -110,7 +110,7 @@ static bool parse_address(parser *p, ptx_operand *o) {
     return false;
   }
   if (parse_at(p, ',')) return parse_error(p, p->t.pos, &diag_ptx_unsupported, "addresses with several parts are not supported");
-  return parse_expect(p, ']');
+  return ptx_expect(p, ']');
 }
 
 static bool parse_operand(parser *p, ptx_operand *o, unsigned depth) {
@@ -187,7 +187,7 @@ static bool parse_instruction(parser *p) {
     if (!parse_take(p, ',')) break;
   }
   s.operands = ts_arena_copy(p->arena, operands, s.operand_count * sizeof operands[0], _Alignof(ptx_operand));
-  if (!parse_expect(p, ';')) return false;
+  if (!ptx_expect(p, ';')) return false;
   if (p->f->stmts.count >= 1u << 24) return parse_error(p, s.pos, &diag_ptx_size, "function with more than 2^24 statements");
   ts_vec_push(p->arena, &p->f->stmts, s);
   return true;
@@ -242,7 +242,7 @@ static bool parse_registers(parser *p) {
     scope_name n = {.type = type};
     if (parse_take(p, '<')) {
       uint64_t count;
-      if (!parse_count(p, UINT32_MAX, &count) || !parse_expect(p, '>')) return false;
+      if (!parse_count(p, UINT32_MAX, &count) || !ptx_expect(p, '>')) return false;
       n.is_range = true;
       n.count = (uint32_t)count;
     } else {
@@ -253,7 +253,7 @@ static bool parse_registers(parser *p) {
     }
     if (!scope_declare(p, pos, name, n)) return false;
   } while (parse_take(p, ','));
-  return parse_expect(p, ';');
+  return ptx_expect(p, ';');
 }
 
 static bool parse_targets(parser *p, ptx_label *label) {
@@ -266,7 +266,7 @@ static bool parse_targets(parser *p, ptx_label *label) {
   label->is_targets = true;
   label->targets = list.data;
   label->target_count = (uint32_t)list.count;
-  return parse_expect(p, ';');
+  return ptx_expect(p, ';');
 }
 
 static bool parse_label(parser *p, ptx_token name) {
@@ -321,7 +321,7 @@ static bool parse_statement(parser *p) {
 
 bool parse_body(parser *p) {
   unsigned start = p->depth;
-  if (!parse_expect(p, '{') || !scope_push(p)) return false;
+  if (!ptx_expect(p, '{') || !scope_push(p)) return false;
   while (p->depth > start) {
     if (p->t.kind == PTX_T_END) return parse_error(p, p->t.pos, &diag_ptx_syntax, "function '%s' has no end", p->f->name);
     if (parse_at(p, '{')) {
