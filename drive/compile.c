@@ -3,14 +3,12 @@
 
 #include "base/file.h"
 #include "base/pool.h"
-#include "codegen/artifact.h"
 #include "codegen/host/host.h"
+#include "drive/artifact.h"
 #include "drive/cache.h"
 #include "drive/dump.h"
 #include "passes/launch.h"
 #include "passes/lower.h"
-
-#include <stdlib.h>
 
 #define TS_DIAG TS_DIAG_DEFINE
 #include "drive/diag.def"
@@ -44,11 +42,12 @@ typedef struct compiling {
   host_job *jobs;
   size_t job_count;
   bool texts;
-  _Atomic unsigned done;
+  const char **cuda;                // names of the CUDA targets
+  size_t cuda_count;
 } compiling;
 
-static void progress(compiling *c, const char *what, unsigned done, unsigned total) {
-  if (c->o->progress) c->o->progress(c->o->user, what, done, total);
+void drive_progress(const drive_options *o, const char *what, unsigned done, unsigned total) {
+  if (o->progress) o->progress(o->user, what, done, total);
 }
 
 // ---- targets -------------------------------------------------------------------------------------------------------------
@@ -62,6 +61,7 @@ static ts_status add_level(compiling *c, const char *name) {
 }
 
 static ts_status choose_targets(compiling *c) {
+  c->cuda = ts_new_array(c->a, const char *, c->o->target_count);
   for (size_t i = 0; i < c->o->target_count; i++) {
     const char *t = c->o->targets[i];
     if (strcmp(t, "host") == 0) {
@@ -70,11 +70,13 @@ static ts_status choose_targets(compiling *c) {
       TS_TRY(add_level(c, "avx512_vnni"));
     } else if (strncmp(t, "host:", 5) == 0) {
       TS_TRY(add_level(c, t + 5));
+    } else if (strncmp(t, "sm_", 3) == 0) {
+      c->cuda[c->cuda_count++] = t;
     } else {
-      return ts_report(c->d, (ts_loc){0}, &diag_drive_target, "target '%s' is not known; known are host, host:avx2, host:avx512, host:avx512_vnni", t);
+      return ts_report(c->d, (ts_loc){0}, &diag_drive_target, "target '%s' is not known; known are host, host:avx2, host:avx512, host:avx512_vnni and sm_75 to sm_120", t);
     }
   }
-  if (!c->level_count) return ts_report(c->d, (ts_loc){0}, &diag_drive_target, "no target was asked for");
+  if (!c->level_count && !c->cuda_count) return ts_report(c->d, (ts_loc){0}, &diag_drive_target, "no target was asked for");
   return TS_OK;
 }
 
@@ -92,7 +94,6 @@ static int compile_job(void *user, uint32_t block, unsigned worker) {
     j->status = cgh_compile(j->kernel, j->isa, &o, &j->arena, &j->diags, &j->code);
     if (j->status == TS_OK && !c->o->no_cache) drive_cache_store(key, &j->code);
   }
-  c->done++;
   return 0;
 }
 
@@ -107,7 +108,7 @@ static ts_status compile_jobs(compiling *c) {
     c->jobs = all + at;
     ts_pool_run(pool, compile_job, c, n);
     c->jobs = all;
-    progress(c, "kernels", at + n, (unsigned)c->job_count);
+    drive_progress(c->o, "kernels", at + n, (unsigned)c->job_count);
   }
   ts_pool_destroy(pool);
   ts_status s = TS_OK;
@@ -196,69 +197,36 @@ static ts_status add_host_code(compiling *c, cg_artifact *art, uint32_t program_
   return TS_OK;
 }
 
-// ---- weights -------------------------------------------------------------------------------------------------------------
-typedef struct part_reader {
-  const pass_weight_part *part;
-  unsigned char *bytes;        // the packed part while it is being read
-} part_reader;
-
-static ts_status read_part(void *user, uint64_t at, void *dst, size_t n, ts_diags *d) {
-  part_reader *r = user;
-  if (!r->part->weight) {
-    memcpy(dst, (const unsigned char *)r->part->data + at, n);
-    return TS_OK;
-  }
-  if (at == 0) {
-    free(r->bytes);
-    r->bytes = calloc(1, r->part->bytes ? r->part->bytes : 1);
-    if (!r->bytes) return TS_OUT_OF_MEMORY;
-    TS_TRY(ir_weight_repack(r->part->weight, &r->part->packing, d, r->bytes));
-  }
-  memcpy(dst, r->bytes + at, n);
-  if (at + n == r->part->bytes) {
-    free(r->bytes);
-    r->bytes = NULL;
-  }
-  return TS_OK;
-}
-
-static void add_weights(compiling *c, cg_artifact *art, const pass_program *program, part_reader **out_readers) {
-  part_reader *readers = ts_new_array(c->a, part_reader, program->parts.count);
-  for (size_t i = 0; i < program->parts.count; i++) {
-    readers[i].part = &program->parts.data[i];
-    cg_artifact_weight(art, program->parts.data[i].name, program->parts.data[i].bytes, read_part, &readers[i]);
-  }
-  *out_readers = readers;
-}
-
 // ---- the whole -----------------------------------------------------------------------------------------------------------
 static unsigned launches_of(const plan *p) { return p->functions.count ? (unsigned)p->functions.data[0]->calls.count : 0; }
 
-static ts_status write_artifact(compiling *c, const pass_program *program) {
-  cg_artifact *art = cg_artifact_new(c->a);
-  uint32_t number = cg_artifact_program(art, program->program);
-  TS_TRY(add_host_code(c, art, number, program));
-  part_reader *readers;
-  add_weights(c, art, program, &readers);
-  for (size_t i = 0; i < c->model->metadata.count; i++) cg_artifact_meta(art, c->model->metadata.data[i].key, c->model->metadata.data[i].value);
-  if (c->model->tokenizer.len) cg_artifact_blob(art, "tokenizer", c->model->tokenizer.data, c->model->tokenizer.len);
-  ts_text manifest = {0};
-  drive_manifest(c->model, c->plan, program, c->report, &manifest);
-  cg_artifact_manifest(art, ts_text_z(&manifest), manifest.len);
-  drive_texts(c->a, art, c->m, c->plan, program);
-  progress(c, "weights", 0, 1);
+static ts_status write_artifact(compiling *c, cg_artifact *art) {
+  const fe_model *model = c->model ? c->model : c->o->cuda_model;
+  for (size_t i = 0; i < model->metadata.count; i++) cg_artifact_meta(art, model->metadata.data[i].key, model->metadata.data[i].value);
+  if (model->tokenizer.len) cg_artifact_blob(art, "tokenizer", model->tokenizer.data, model->tokenizer.len);
+  drive_progress(c->o, "weights", 0, 1);
   cg_artifact_report written;
-  ts_status s = cg_artifact_write(art, c->o->output, &(cg_artifact_options){c->o->external_weights}, c->d, &written);
-  progress(c, "weights", 1, 1);
-  for (size_t i = 0; i < program->parts.count; i++) free(readers[i].bytes);
-  ts_text_deinit(&manifest);
-  if (s != TS_OK) return s;
+  TS_TRY(cg_artifact_write(art, c->o->output, &(cg_artifact_options){c->o->external_weights}, c->d, &written));
+  drive_progress(c->o, "weights", 1, 1);
   c->report->bytes = written.bytes, c->report->weight_bytes = written.weight_bytes, c->report->code_bytes = written.code_bytes;
   c->report->changed = written.changed;
   return TS_OK;
 }
 
-static ts_status run_passes(compiling *c) {
+// The host's program into the artifact.
+static ts_status add_host(compiling *c, cg_artifact *art, ts_map *seen, const pass_program *program) {
+  uint32_t number = cg_artifact_program(art, program->program);
+  TS_TRY(add_host_code(c, art, number, program));
+  drive_add_weights(c->a, art, program, seen);
+  ts_text manifest = {0};
+  drive_manifest(c->model, c->plan, program, c->report, &manifest);
+  cg_artifact_manifest(art, ts_arena_strdup(c->a, ts_text_z(&manifest)), manifest.len);
+  ts_text_deinit(&manifest);
+  drive_texts(c->a, art, c->m, c->plan, program);
+  return TS_OK;
+}
+
+static ts_status run_host(compiling *c, cg_artifact *art, ts_map *seen) {
   drive_dump dump = {.dir = c->o->dump_dir, .diags = c->d, .module = c->m};
   TS_TRY(drive_dump_functions(&dump, "import"));
   TS_TRY(pass_lower(c->m, &(pass_lower_options){.fuse = !c->o->no_fusion}, &c->log, &c->plan));
@@ -280,7 +248,7 @@ static ts_status run_passes(compiling *c) {
   ts_status s = compile_jobs(c);
   for (size_t i = 0; s == TS_OK && c->o->dump_dir && i < c->job_count; i++)
     s = drive_dump_code(&dump, c->jobs[i].kernel->name, c->jobs[i].isa->name, c->jobs[i].code.llvm, c->jobs[i].code.assembly);
-  if (s == TS_OK && c->o->output) s = write_artifact(c, &program);
+  if (s == TS_OK && art) s = add_host(c, art, seen, &program);
   for (size_t i = 0; i < c->job_count; i++) {
     ts_arena_deinit(&c->jobs[i].arena);
     ts_diags_deinit(&c->jobs[i].diags);
@@ -290,9 +258,15 @@ static ts_status run_passes(compiling *c) {
 
 ts_status drive_compile(ts_arena *a, fe_model *model, const drive_options *o, ts_diags *d, drive_report *out) {
   *out = (drive_report){0};
-  compiling c = {.a = a, .model = model, .m = model->module, .o = o, .d = d, .report = out, .log = {.arena = a}};
+  compiling c = {.a = a, .model = model, .m = model ? model->module : NULL, .o = o, .d = d, .report = out, .log = {.arena = a}};
   ts_status s = choose_targets(&c);
-  if (s == TS_OK) s = run_passes(&c);
+  cg_artifact *art = o->output ? cg_artifact_new(a) : NULL;
+  ts_map seen = {0};
+  if (s == TS_OK && c.level_count) s = run_host(&c, art, &seen);
+  if (s == TS_OK && c.cuda_count && !o->cuda_model) s = ts_report(d, (ts_loc){0}, &diag_drive_target, "%s: the model was not loaded for CUDA", c.cuda[0]);
+  if (s == TS_OK && c.cuda_count) s = drive_add_cuda(a, o->cuda_model, c.cuda, c.cuda_count, o, d, art, &seen, out);
+  if (s == TS_OK && art) s = write_artifact(&c, art);
+  ts_map_deinit(&seen);
   for (size_t i = 0; i < c.log.notes.count; i++) {
     const pass_note *n = &c.log.notes.data[i];
     ts_vec_push(a, &out->notes, ((drive_note){n->pass, n->rule, n->loc, n->text}));

@@ -14,6 +14,7 @@
 #undef TS_DIAG
 
 typedef struct drive_options {
+  fe_model *cuda_model;             // the same model loaded for class cuda; needed for sm_NN targets
   const char *output;               // path of the artifact; NULL: nothing is written
   const char *const *targets;       // "host", "host:avx2", "sm_80"...; none: what the spec says
   size_t target_count;
@@ -32,7 +33,14 @@ typedef struct drive_note {         // a line of --explain
   const char *text;
 } drive_note;
 
+typedef struct drive_cuda_kernel {  // what the tools say of a kernel's machine code
+  const char *target, *name;
+  uint32_t registers, spill_bytes, shared, threads;
+  uint64_t cubin_bytes;
+} drive_cuda_kernel;
+
 typedef struct drive_report {
+  TS_VEC(drive_cuda_kernel) cuda;
   TS_VEC(drive_note) notes;
   unsigned portable_kernels, kernels, objects, cached;   // objects: kernel x level
   unsigned launches;                // of the first function, for one call
@@ -40,6 +48,7 @@ typedef struct drive_report {
   bool changed;
 } drive_report;
 
+// `model` was loaded for class host (NULL when no host target is asked for).
 ts_status drive_compile(ts_arena *a, fe_model *model, const drive_options *o, ts_diags *d, drive_report *out);
 
 #endif

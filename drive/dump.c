@@ -78,18 +78,22 @@ ts_status drive_dump_launch(drive_dump *d, const char *pass, const pass_program 
   return s;
 }
 
-ts_status drive_dump_code(drive_dump *d, const char *kernel, const char *level, ts_str llvm, ts_str assembly) {
+ts_status drive_dump_text(drive_dump *d, const char *kernel, const char *suffix, ts_str text) {
   char name[256];
   ts_text t = {0};
-  ts_text_add(&t, llvm);
-  snprintf(name, sizeof name, "%s.%s.ll", kernel, level);
+  ts_text_add(&t, text);
+  snprintf(name, sizeof name, "%s.%s", kernel, suffix);
   ts_status s = write_text(d, "kernels", name, &t);
-  ts_text_clear(&t);
-  ts_text_add(&t, assembly);
-  snprintf(name, sizeof name, "%s.%s.s", kernel, level);
-  if (s == TS_OK) s = write_text(d, "kernels", name, &t);
   ts_text_deinit(&t);
   return s;
+}
+
+ts_status drive_dump_code(drive_dump *d, const char *kernel, const char *level, ts_str llvm, ts_str assembly) {
+  char suffix[64];
+  snprintf(suffix, sizeof suffix, "%s.ll", level);
+  TS_TRY(drive_dump_text(d, kernel, suffix, llvm));
+  snprintf(suffix, sizeof suffix, "%s.s", level);
+  return drive_dump_text(d, kernel, suffix, assembly);
 }
 
 // ---- manifest ------------------------------------------------------------------------------------------------------------

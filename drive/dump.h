@@ -20,6 +20,8 @@ ts_status drive_dump_functions(drive_dump *d, const char *pass);
 ts_status drive_dump_plan(drive_dump *d, const char *pass, const plan *p);
 ts_status drive_dump_scheduled(drive_dump *d, const char *pass, const pass_program *p);
 ts_status drive_dump_launch(drive_dump *d, const char *pass, const pass_program *p);
+// DIR/kernels/KERNEL.SUFFIX
+ts_status drive_dump_text(drive_dump *d, const char *kernel, const char *suffix, ts_str text);
 ts_status drive_dump_code(drive_dump *d, const char *kernel, const char *level, ts_str llvm, ts_str assembly);
 
 // The manifest as JSON: model, functions, kernels with what they compute, weights by form.

@@ -91,17 +91,15 @@ static bool same_packing(const ir_repack *a, const ir_repack *b) {
 
 static ts_status weight_part(launching *L, const ir_weight *w, const ir_repack *r, uint32_t *out) {
   static const char *const what[] = {"field", "codes", "scale", "offset", "values"};
-  unsigned clash = 0;
   for (size_t i = 0; i < L->out->parts.count; i++) {
     const pass_weight_part *p = &L->out->parts.data[i];
-    if (p->weight != w) continue;
-    if (same_packing(&p->packing, r)) return *out = (uint32_t)i, TS_OK;
-    clash += p->packing.what == r->what;
+    if (p->weight == w && same_packing(&p->packing, r)) return *out = (uint32_t)i, TS_OK;
   }
-  pass_weight_part part = {.weight = w, .packing = *r, .bytes = (uint64_t)r->bytes};
-  part.name = clash ? ir_name(L->m, "%s.%s.%u", w->name, what[r->what], clash + 1) : ir_name(L->m, "%s.%s", w->name, what[r->what]);
+  // The name carries the content: programs of several targets share a part exactly when they want the same bytes.
   uint64_t hash;
   TS_TRY(ir_repack_hash(w, r, L->m->diags, &hash));
+  pass_weight_part part = {.name = ir_name(L->m, "%s.%s.%08x", w->name, what[r->what], (unsigned)(hash ^ hash >> 32)), .weight = w, .packing = *r,
+                           .bytes = (uint64_t)r->bytes};
   ts_vec_push(L->a, &L->out->parts, part);
   *out = ir_launch_add_weight(L->program, (ir_lweight){part.name, part.bytes, hash});
   return TS_OK;

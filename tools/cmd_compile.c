@@ -70,16 +70,30 @@ static ts_status compile(cli *c, const char *path) {
   }
   fo.weights = files;
   fo.sets = cli_values(c, "set", &fo.set_count);
-  fe_model *model;
-  TS_TRY(fe_load(&c->arena, &c->names, &c->diags, path, &fo, &model));
+  const char *const *asked = cli_values(c, "target", &targets);
+  static const char *const default_target[] = {"host"};
+  if (!targets) asked = default_target, targets = 1;
+  bool host = false, cuda = false;
+  for (size_t i = 0; i < targets; i++) {
+    bool sm = strncmp(asked[i], "sm_", 3) == 0;
+    cuda |= sm, host |= !sm;
+  }
+  fe_model *model = NULL, *cuda_model = NULL;
+  if (host) TS_TRY(fe_load(&c->arena, &c->names, &c->diags, path, &fo, &model));
+  if (cuda) {
+    fo.target_class = IR_CLASS_CUDA;
+    fo.float_type = IR_VOID;
+    ts_status s = fe_load(&c->arena, &c->names, &c->diags, path, &fo, &cuda_model);
+    if (s != TS_OK) {
+      fe_unload(model);
+      return s;
+    }
+  }
   progress_line line = {.terminal = isatty(2), .quiet = cli_has(c, "quiet"), .start = start};
   const char *output = cli_value(c, "output", NULL);
   drive_options o = {.output = output, .dump_dir = cli_value(c, "dump-dir", NULL), .external_weights = external, .no_fusion = cli_has(c, "no-fusion"),
                      .no_cache = cli_has(c, "no-cache"), .jobs = (unsigned)jobs, .progress = show_progress, .user = &line};
-  o.targets = cli_values(c, "target", &targets);
-  static const char *const host[] = {"host"};
-  o.target_count = targets;
-  if (!targets) o.targets = host, o.target_count = 1;
+  o.targets = asked, o.target_count = targets, o.cuda_model = cuda_model;
   drive_report report;
   ts_status s = drive_compile(&c->arena, model, &o, &c->diags, &report);
   if (s == TS_OK) {
@@ -87,12 +101,16 @@ static ts_status compile(cli *c, const char *path) {
     if (!line.quiet) {
       fprintf(stderr, "%u portable kernels, %u scheduled, %u objects (%u from the cache), %u launches a call, %.1f s\n", report.portable_kernels, report.kernels,
               report.objects, report.cached, report.launches, cli_seconds() - start);
+      unsigned spilling = 0;
+      for (size_t i = 0; i < report.cuda.count; i++) spilling += report.cuda.data[i].spill_bytes != 0;
+      if (report.cuda.count) fprintf(stderr, "%zu CUDA kernels, %u of them spill registers\n", report.cuda.count, spilling);
       if (output)
         fprintf(stderr, "%s: %.1f MB (weights %.1f MB, code %.0f KB)%s\n", output, (double)report.bytes / 1e6, (double)report.weight_bytes / 1e6,
                 (double)report.code_bytes / 1e3, report.changed ? "" : ", unchanged");
     }
   }
   fe_unload(model);
+  fe_unload(cuda_model);
   return s;
 }
 

@@ -1,0 +1,42 @@
+// Weights on their way into the artifact (see artifact.h): a part is packed when the writer asks for its first byte and freed after
+// its last.
+#include "drive/artifact.h"
+
+#include <stdlib.h>
+
+typedef struct part_reader {
+  const pass_weight_part *part;
+  unsigned char *bytes;        // the packed part while it is being read
+} part_reader;
+
+static ts_status read_part(void *user, uint64_t at, void *dst, size_t n, ts_diags *d) {
+  part_reader *r = user;
+  if (!r->part->weight) {
+    memcpy(dst, (const unsigned char *)r->part->data + at, n);
+    return TS_OK;
+  }
+  if (at == 0) {
+    free(r->bytes);
+    r->bytes = calloc(1, r->part->bytes ? r->part->bytes : 1);
+    if (!r->bytes) return TS_OUT_OF_MEMORY;
+    TS_TRY(ir_weight_repack(r->part->weight, &r->part->packing, d, r->bytes));
+  }
+  memcpy(dst, r->bytes + at, n);
+  if (at + n == r->part->bytes) {
+    free(r->bytes);
+    r->bytes = NULL;
+  }
+  return TS_OK;
+}
+
+void drive_add_weights(ts_arena *a, cg_artifact *art, const pass_program *program, ts_map *seen) {
+  part_reader *readers = ts_new_array(a, part_reader, program->parts.count);
+  for (size_t i = 0; i < program->parts.count; i++) {
+    const pass_weight_part *p = &program->parts.data[i];
+    uint64_t key = ts_hash_bytes(p->name, strlen(p->name), 0);
+    if (ts_map_get(seen, key)) continue;
+    ts_map_put(seen, key, (void *)p);
+    readers[i].part = p;
+    cg_artifact_weight(art, p->name, p->bytes, read_part, &readers[i]);
+  }
+}

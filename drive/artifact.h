@@ -1,0 +1,19 @@
+// What the host and the CUDA side of drive_compile() share. Private to drive/.
+#ifndef TESSERA_DRIVE_ARTIFACT_H
+#define TESSERA_DRIVE_ARTIFACT_H
+
+#include "codegen/artifact.h"
+#include "drive/compile.h"
+#include "passes/launch.h"
+
+void drive_progress(const drive_options *o, const char *what, unsigned done, unsigned total);
+
+// Hands the parts of a program to the writer, those whose name it has already left out. The readers live in `a` and hold memory
+// only while a part is being read.
+void drive_add_weights(ts_arena *a, cg_artifact *art, const pass_program *program, ts_map *seen);
+
+// Compiles the model for CUDA targets and adds programs, code and weights. `model` was loaded for class cuda.
+ts_status drive_add_cuda(ts_arena *a, fe_model *model, const char *const *targets, size_t count, const drive_options *o, ts_diags *d, cg_artifact *art,
+                         ts_map *seen, drive_report *report);
+
+#endif

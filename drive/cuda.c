@@ -1,0 +1,140 @@
+// CUDA targets of an artifact (see artifact.h): each target gets a launch program of its own, since schedules may differ in
+// parameters; parts of weights that agree are stored once.
+#include "base/file.h"
+#include "base/pool.h"
+#include "codegen/cuda/cuda.h"
+#include "drive/artifact.h"
+#include "drive/cache.h"
+#include "drive/dump.h"
+#include "passes/lower.h"
+#include "passes/schedule_cuda.h"
+
+typedef struct cuda_job {
+  const ir_kernel *kernel;
+  const cgc_target *target;
+  ts_arena arena;
+  ts_diags diags;
+  cgc_code code;
+  ts_status status;
+} cuda_job;
+
+typedef struct cuda_compiling {
+  ts_arena *a;
+  ir_module *m;
+  const drive_options *o;
+  ts_diags *d;
+  drive_report *report;
+  const cgc_toolchain *toolchain;
+  plan *plan;
+  cuda_job *jobs;
+  size_t job_count;
+} cuda_compiling;
+
+static int compile_job(void *user, uint32_t block, unsigned worker) {
+  (void)worker;
+  cuda_compiling *c = user;
+  cuda_job *j = &c->jobs[block];
+  j->status = cgc_compile(c->toolchain, j->kernel, j->target, &j->arena, &j->diags, &j->code);
+  return 0;
+}
+
+static ts_status compile_jobs(cuda_compiling *c, const cgc_target *target) {
+  ts_pool *pool = ts_pool_create(c->o->jobs);
+  if (!pool) return ts_report(c->d, (ts_loc){0}, &diag_drive_missing, "no threads could be started");
+  cuda_job *all = c->jobs;
+  for (size_t at = 0; at < c->job_count; at += 4) {
+    uint32_t n = (uint32_t)(c->job_count - at < 4 ? c->job_count - at : 4);
+    c->jobs = all + at;
+    ts_pool_run(pool, compile_job, c, n);
+    drive_progress(c->o, target->name, (unsigned)at + n, (unsigned)c->job_count);
+  }
+  c->jobs = all;
+  ts_pool_destroy(pool);
+  ts_status s = TS_OK;
+  for (size_t i = 0; i < c->job_count; i++) {
+    ts_diags_merge(c->d, &c->jobs[i].diags);
+    if (s == TS_OK) s = c->jobs[i].status;
+  }
+  return s;
+}
+
+static void add_code(cuda_compiling *c, cg_artifact *art, uint32_t target) {
+  for (size_t i = 0; i < c->job_count; i++) {
+    const cuda_job *j = &c->jobs[i];
+    const cgc_code *code = &j->code;
+    ts_vec_push(c->a, &c->report->cuda, ((drive_cuda_kernel){j->target->name, j->kernel->name, code->registers, code->spill_bytes,
+                                                            code->shared + code->static_shared, code->threads, code->cubin_bytes}));
+    if (!art) continue;
+    uint32_t ptx = cg_artifact_image(art, CG_IMAGE_PTX, ts_arena_strndup(c->a, code->ptx.data, code->ptx.len), code->ptx.len);
+    uint32_t cubin = code->cubin ? cg_artifact_image(art, CG_IMAGE_CUBIN, ts_arena_copy(c->a, code->cubin, code->cubin_bytes, 16), code->cubin_bytes) : IR_LNONE;
+    cg_artifact_code(art, target, (uint32_t)i, (cg_code){.image = cubin, .ptx = ptx, .symbol = j->kernel->name, .threads = {code->threads, 1, 1}, .shared = code->shared});
+  }
+}
+
+static ts_status dump_code(cuda_compiling *c, drive_dump *dump) {
+  for (size_t i = 0; i < c->job_count && dump->dir; i++) {
+    const cuda_job *j = &c->jobs[i];
+    TS_TRY(drive_dump_text(dump, j->kernel->name, "cu", j->code.cuda));
+    TS_TRY(drive_dump_text(dump, j->kernel->name, ts_arena_printf(c->a, "%s.ptx", j->target->name), j->code.ptx));
+  }
+  return TS_OK;
+}
+
+static ts_status add_target(cuda_compiling *c, const cgc_target *t, cg_artifact *art, ts_map *seen, drive_dump *dump) {
+  pass_cuda_target target = {ir_name(c->m, "%s", t->name), t->number, t->shared, t->cp_async, t->mma16, t->bf16};
+  size_t n = c->plan->kernels.count;
+  pass_schedules *schedules = ts_new_array(c->a, pass_schedules, n);
+  pass_log log = {.arena = c->a};
+  for (size_t i = 0; i < n; i++) {
+    TS_TRY(pass_schedule_cuda(c->m, c->plan->kernels.data[i], &target, &log, &schedules[i]));
+    for (size_t v = 0; v < schedules[i].variants.count; v++) TS_TRY(ir_verify_kernel(c->m, schedules[i].variants.data[v].kernel));
+  }
+  pass_program *program = ts_new(c->a, pass_program);
+  TS_TRY(pass_launch(c->plan, schedules, cgc_kernel_dims, "cuda", program));
+  c->job_count = program->kernels.count;
+  c->jobs = ts_new_array(c->a, cuda_job, c->job_count);
+  for (size_t i = 0; i < c->job_count; i++) {
+    c->jobs[i].kernel = program->kernels.data[i].kernel;
+    c->jobs[i].target = t;
+    ts_arena_init(&c->jobs[i].arena);
+    ts_diags_init(&c->jobs[i].diags);
+  }
+  ts_status s = compile_jobs(c, t);
+  if (s == TS_OK) s = drive_dump_scheduled(dump, ts_arena_printf(c->a, "schedule-%s", t->name), program);
+  if (s == TS_OK) s = dump_code(c, dump);
+  if (s == TS_OK) {
+    uint32_t number = 0;
+    if (art) number = cg_artifact_target(art, (cg_target){t->name, cg_artifact_program(art, program->program), t->driver});
+    add_code(c, art, number);
+    if (art) drive_add_weights(c->a, art, program, seen);
+  }
+  c->report->kernels += (unsigned)c->job_count;
+  for (size_t i = 0; i < c->job_count; i++) {
+    ts_arena_deinit(&c->jobs[i].arena);
+    ts_diags_deinit(&c->jobs[i].diags);
+  }
+  for (size_t i = 0; i < log.notes.count; i++)
+    ts_vec_push(c->a, &c->report->notes, ((drive_note){log.notes.data[i].pass, log.notes.data[i].rule, log.notes.data[i].loc, log.notes.data[i].text}));
+  return s;
+}
+
+ts_status drive_add_cuda(ts_arena *a, fe_model *model, const char *const *targets, size_t count, const drive_options *o, ts_diags *d, cg_artifact *art,
+                         ts_map *seen, drive_report *report) {
+  cgc_toolchain toolchain;
+  cgc_toolchain_open(a, NULL, &toolchain);
+  cuda_compiling c = {.a = a, .m = model->module, .o = o, .d = d, .report = report, .toolchain = &toolchain};
+  ts_status s = TS_OK;
+  if (!toolchain.version) s = ts_report(d, (ts_loc){0}, &diag_drive_missing, "%s", toolchain.missing);
+  drive_dump dump = {.dir = o->dump_dir ? ts_path_join(a, o->dump_dir, "cuda") : NULL, .diags = d, .module = c.m};
+  if (s == TS_OK) s = drive_dump_functions(&dump, "import");
+  pass_log quiet = {.arena = a};
+  if (s == TS_OK) s = pass_lower(c.m, &(pass_lower_options){.fuse = !o->no_fusion}, &quiet, &c.plan);
+  if (s == TS_OK) s = drive_dump_plan(&dump, "fuse", c.plan);
+  for (size_t i = 0; i < count && s == TS_OK; i++) {
+    const cgc_target *t = cgc_target_of_name(ts_str_of(targets[i]));
+    if (t) s = add_target(&c, t, art, seen, &dump);
+    else s = ts_report(d, (ts_loc){0}, &diag_drive_target, "there is no CUDA target '%s'", targets[i]);
+  }
+  cgc_toolchain_close(&toolchain);
+  return s;
+}
