@@ -32,7 +32,7 @@ typedef enum emu_op {
   EMU_OP_COUNT
 } emu_op;
 
-// --- mode word --------------------------------------------------------------------------------------------------------------
+// --- mode word -----------------------------------------------------------------------------------------------------------------
 enum {
   EMU_RN = 0, EMU_RZ = 1, EMU_RM = 2, EMU_RP = 3, EMU_RNA = 4,  // roundings; bits 0..2
   EMU_ROUND_MASK = 7,
@@ -56,9 +56,17 @@ enum {
   EMU_THREE = 1 << 20,        // min/max with three inputs (f32)
   EMU_IMM_SHIFT = 24          // bits 24..31: the truth table of lop3, the emu_prmt_mode of prmt
 };
-typedef enum emu_prmt_mode { EMU_PRMT_INDEX, EMU_PRMT_F4E, EMU_PRMT_B4E, EMU_PRMT_RC8, EMU_PRMT_ECL, EMU_PRMT_ECR, EMU_PRMT_RC16 } emu_prmt_mode;
+typedef enum emu_prmt_mode {
+  EMU_PRMT_INDEX,
+  EMU_PRMT_F4E,
+  EMU_PRMT_B4E,
+  EMU_PRMT_RC8,
+  EMU_PRMT_ECL,
+  EMU_PRMT_ECR,
+  EMU_PRMT_RC16
+} emu_prmt_mode;
 
-// --- types ------------------------------------------------------------------------------------------------------------------
+// --- types ---------------------------------------------------------------------------------------------------------------------
 emu_type emu_type_find(const char *spelling, size_t length);   // EMU_NOTYPE when it is none
 const char *emu_type_name(emu_type t);
 unsigned emu_type_bits(emu_type t);                            // of the whole value: f16x2 has 32
@@ -66,7 +74,7 @@ unsigned emu_type_elements(emu_type t);                        // 2 for packed t
 bool emu_type_is_float(emu_type t);
 bool emu_type_is_signed(emu_type t);                           // s8 … s64, s16x2
 
-// --- row operations ----------------------------------------------------------------------------------------------------------
+// --- row operations ------------------------------------------------------------------------------------------------------------
 // Sources in s[0..3] in the order PTX writes them (unused ones may be NULL).
 typedef void emu_row_fn(void *d, const void *const s[4], uint32_t mode);
 const char *emu_op_name(emu_op op);
@@ -102,15 +110,16 @@ void emu_set_row(emu_type dtype, void *d, uint32_t mask, uint32_t high);
 // d = lane in mask ? a : b; wide: rows of 64 bits.
 void emu_select_row(bool wide, void *d, const void *a, const void *b, uint32_t mask);
 
-// --- carry chains (add.cc, addc, sub.cc, subc, mad.cc, madc): 32- or 64-bit rows ----------------------------------------------------
-// *carry: one bit per lane, CC.CF. `in` uses it, `out` replaces it (all lanes; the caller blends inactive ones).
+// --- carry chains (add.cc, addc, sub.cc, subc, mad.cc, madc): 32- or 64-bit rows -----------------------------------------------
+// ---------------------------------------------------- *carry: one bit per lane, CC.CF. `in` uses it, `out` replaces it (all
+// lanes; the caller blends inactive ones).
 typedef struct emu_cc { bool in, out; } emu_cc;
 void emu_add_cc_row(bool wide, void *d, const void *a, const void *b, emu_cc cc, uint32_t *carry);
 void emu_sub_cc_row(bool wide, void *d, const void *a, const void *b, emu_cc cc, uint32_t *carry);
 // mad{.hi,.lo}{.cc}, madc: t = u32, s32, u64, s64; hi selects the upper half of the product.
 void emu_mad_cc_row(emu_type t, bool hi, void *d, const void *a, const void *b, const void *c, emu_cc cc, uint32_t *carry);
 
-// --- warp helpers: `members` is the mask of participating lanes -----------------------------------------------------------------
+// --- warp helpers: `members` is the mask of participating lanes ----------------------------------------------------------------
 typedef enum emu_shfl { EMU_SHFL_UP, EMU_SHFL_DOWN, EMU_SHFL_BFLY, EMU_SHFL_IDX } emu_shfl;
 // Source lane of `lane` for shfl.sync with lane operand b and clamp/segment operand c; *in_range is the predicate result.
 unsigned emu_shfl_source(emu_shfl kind, unsigned lane, uint32_t b, uint32_t c, bool *in_range);
@@ -119,8 +128,9 @@ uint32_t emu_match_all(const void *a, bool wide, uint32_t members, bool *all);  
 // redux.sync over members: op among ADD MIN MAX AND OR XOR; t u32, s32, b32; f32 min/max (mode: EMU_ABS, EMU_NAN).
 uint32_t emu_redux(emu_op op, emu_type t, uint32_t mode, const uint32_t *a, uint32_t members);
 
-// --- scalars (what atomics, folding and tests use) ------------------------------------------------------------------------------
-// One lane of emu_row: sources and result in the low bits. `ok` is false when the combination is not supported.
+// --- scalars (what atomics, folding and tests use) -----------------------------------------------------------------------------
+// ------------------------------------------------------------------------------ One lane of emu_row: sources and result in the
+// low bits. `ok` is false when the combination is not supported.
 uint64_t emu_scalar(emu_op op, emu_type t, emu_type from, uint32_t mode, const uint64_t s[4], bool *ok);
 
 uint32_t emu_f32_add(uint32_t a, uint32_t b, uint32_t mode);

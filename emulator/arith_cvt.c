@@ -40,7 +40,7 @@ static void convert_row(emu_type to, emu_type from, void *d, const void *const s
   }
 }
 
-// --- packed pairs -------------------------------------------------------------------------------------------------------------------
+// --- packed pairs --------------------------------------------------------------------------------------------------------------
 static unsigned pair_shift(emu_type t) { return emu_type_bits(t) / 2; }
 
 // From two f32 sources, the first into the upper half.
@@ -102,10 +102,11 @@ static void cvt_bf16x2_ue8m0x2(void *d, const void *const s[4], uint32_t m) {
   }
 }
 
-// --- the table ------------------------------------------------------------------------------------------------------------------------
+// --- the table -----------------------------------------------------------------------------------------------------------------
 #define FLAGS (EMU_ROUND_MASK | EMU_INT | EMU_FTZ | EMU_SAT | EMU_SATFINITE | EMU_RELU)
-#define SOURCES(X, TO)                                                                                     \
-  X(TO, U8) X(TO, S8) X(TO, U16) X(TO, S16) X(TO, U32) X(TO, S32) X(TO, U64) X(TO, S64) X(TO, F16) X(TO, BF16) X(TO, F32) X(TO, F64)
+#define SOURCES(X, TO) \
+  X(TO, U8)            \
+  X(TO, S8) X(TO, U16) X(TO, S16) X(TO, U32) X(TO, S32) X(TO, U64) X(TO, S64) X(TO, F16) X(TO, BF16) X(TO, F32) X(TO, F64)
 #define PAIRS(X)                                                                                           \
   SOURCES(X, U8) SOURCES(X, S8) SOURCES(X, U16) SOURCES(X, S16) SOURCES(X, U32) SOURCES(X, S32) SOURCES(X, U64) SOURCES(X, S64) \
   SOURCES(X, F16) SOURCES(X, BF16) SOURCES(X, F32) SOURCES(X, F64) X(TF32, F32)

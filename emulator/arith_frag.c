@@ -77,7 +77,8 @@ unsigned emu_frag_elements(const emu_mma_desc *desc, emu_operand which, emu_type
 }
 
 // Element i (0..3 of A and B, 0..7 of C) of a lane in the quad-pair product.
-void emu_quad_pair_coord(emu_operand which, emu_layout layout, bool wide, unsigned lane, unsigned i, unsigned *row, unsigned *col) {
+void emu_quad_pair_coord(emu_operand which, emu_layout layout, bool wide, unsigned lane, unsigned i, unsigned *row,
+                         unsigned *col) {
   unsigned p = lane % 16 / 4, inner = lane % 4, upper = lane < 16 ? 0 : 4;
   if (which == EMU_FRAG_A) {
     *row = (layout == EMU_ROW ? inner : i) + upper + 8 * p;

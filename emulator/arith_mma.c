@@ -14,7 +14,7 @@
 
 enum { MAX_N = 32, MAX_ROW_BYTES = 64 };
 
-// --- what a generation does --------------------------------------------------------------------------------------------------------------
+// --- what a generation does ----------------------------------------------------------------------------------------------------
 typedef struct fused_rules {
   int fraction;        // F
   int chunk;           // k of one fused sum
@@ -41,7 +41,7 @@ static fused_rules rules_of(emu_gen gen, emu_type a) {
   return r;
 }
 
-// --- decoding ----------------------------------------------------------------------------------------------------------------------------
+// --- decoding ------------------------------------------------------------------------------------------------------------------
 static emu_decoding decoding_of(emu_type t) {
   switch (t) {
     case EMU_BF16: return (emu_decoding){8, 7, 127, false};
@@ -78,7 +78,7 @@ static void expand_row(bool avx2, emu_type t, bool as_half, unsigned k, const ui
   }
 }
 
-// --- gathered operands -------------------------------------------------------------------------------------------------------------------
+// --- gathered operands ---------------------------------------------------------------------------------------------------------
 typedef struct matrices {
   uint8_t a[EMU_MAX_M][MAX_ROW_BYTES];       // rows of A
   uint8_t b[MAX_N][MAX_ROW_BYTES];           // columns of B
@@ -132,7 +132,7 @@ static void scatter(const emu_mma_desc *d, const uint32_t (*result)[MAX_N], void
   }
 }
 
-// --- floating products --------------------------------------------------------------------------------------------------------------------
+// --- floating products ---------------------------------------------------------------------------------------------------------
 static double value_of(emu_type t, uint32_t bits) {
   if (t == EMU_TF32) bits <<= 13;
   if (t != EMU_F32 && t != EMU_TF32) bits = (uint32_t)soft_convert(soft_format_of(EMU_F32), soft_format_of(t), bits, EMU_RN);
@@ -178,7 +178,8 @@ static int64_t aligned(int64_t sig, int distance) {
 }
 
 // One element, chunk by chunk: what the vector code leaves out. row, column: packed A and B for infinities and NaNs.
-static uint32_t product_element(const float_job *job, unsigned i, unsigned j, const uint8_t *row, const uint8_t *column, uint32_t c) {
+static uint32_t product_element(const float_job *job, unsigned i, unsigned j, const uint8_t *row, const uint8_t *column,
+                                uint32_t c) {
   const emu_mma_desc *d = job->desc;
   int F = job->rules.fraction;
   emu_type tc = d->ctype;
@@ -218,7 +219,8 @@ static void product_float(const emu_mma_desc *d, emu_gen gen, const matrices *x,
   emu_decode_fn *decode = avx2 ? emu_decode_avx2 : emu_decode_base;
   for (unsigned i = 0; i < d->m; i++) expand_row(avx2, d->atype, half, d->k, x->a[i], words + i * d->k);
   bool special_a = decode(da, left / 2, 0xFFFF, d->m * d->k, words, a.sig, a.exp);
-  emu_fused_shape shape = {d->m, d->k, rules.chunk, rules.fraction, rules.result_bits, d->ctype == EMU_F16, d->dtype == EMU_F16, MAX_N};
+  emu_fused_shape shape = {d->m, d->k, rules.chunk, rules.fraction, rules.result_bits, d->ctype == EMU_F16, d->dtype == EMU_F16,
+                           MAX_N};
   for (unsigned col = 0; col < d->n; col += EMU_TILE_N) {
     uint32_t column[EMU_MAX_K];
     for (unsigned j = 0; j < EMU_TILE_N; j++) {
@@ -233,7 +235,7 @@ static void product_float(const emu_mma_desc *d, emu_gen gen, const matrices *x,
   }
 }
 
-// --- integer and bit products ---------------------------------------------------------------------------------------------------------------
+// --- integer and bit products --------------------------------------------------------------------------------------------------
 static void expand_ints(bool avx2, emu_type t, unsigned k, const uint8_t *row, int16_t *out) {
   if (t == EMU_S8 || t == EMU_U8) {
     (avx2 ? emu_bytes_avx2 : emu_bytes_base)(t == EMU_S8, k, row, out);
@@ -275,7 +277,7 @@ static void product_bits(const emu_mma_desc *d, const matrices *x, uint32_t (*re
     }
 }
 
-// --- f64 --------------------------------------------------------------------------------------------------------------------------------------
+// --- f64 -----------------------------------------------------------------------------------------------------------------------
 static uint64_t fma_bits(uint64_t a, uint64_t b, uint64_t c) {
   double x, y, z, r;
   memcpy(&x, &a, 8);
@@ -287,7 +289,8 @@ static uint64_t fma_bits(uint64_t a, uint64_t b, uint64_t c) {
   return c;
 }
 
-static void product_f64(const emu_mma_desc *d, void *const *out, const void *const *a, const void *const *b, const void *const *c) {
+static void product_f64(const emu_mma_desc *d, void *const *out, const void *const *a, const void *const *b,
+                        const void *const *c) {
   uint64_t A[16][16], B[16][EMU_TILE_N], C[16][EMU_TILE_N];
   unsigned row, col;
   for (unsigned lane = 0; lane < EMU_LANES; lane++) {
@@ -314,7 +317,7 @@ static void product_f64(const emu_mma_desc *d, void *const *out, const void *con
     }
 }
 
-// --- m8n8k4 f16: four products ------------------------------------------------------------------------------------------------------------------
+// --- m8n8k4 f16: four products -------------------------------------------------------------------------------------------------
 static uint32_t packed_half(const void *const *regs, unsigned lane, unsigned i) {
   return ((const uint32_t *)regs[i / 2])[lane] >> (16 * (i & 1)) & 0xFFFF;
 }

@@ -9,7 +9,7 @@
 
 // Which fused sum an instruction computes (how many fraction bits survive alignment, and whether k is split).
 typedef enum emu_gen { EMU_VOLTA, EMU_TURING, EMU_AMPERE, EMU_ADA, EMU_HOPPER, EMU_BLACKWELL, EMU_GEN_COUNT } emu_gen;
-emu_gen emu_gen_of_sm(unsigned sm);                       // 75 → Turing, 80 86 87 → Ampere, 89 → Ada, 90 → Hopper, 100… → Blackwell
+emu_gen emu_gen_of_sm(unsigned sm);  // 75 → Turing, 80 86 87 → Ampere, 89 → Ada, 90 → Hopper, 100… → Blackwell
 
 typedef enum emu_mma_op { EMU_MMA_MULADD, EMU_MMA_XOR_POPC, EMU_MMA_AND_POPC } emu_mma_op;
 typedef enum emu_layout { EMU_ROW, EMU_COL } emu_layout;
@@ -36,7 +36,8 @@ const emu_mma_desc *emu_mma_table(size_t *count);         // every entry, for li
 
 // Element i of a lane in mma m8n8k4 f16 (0..3 of A and B, 0..7 of C; wide: f32). It is four independent products, one per lanes
 // {4p..4p+3, 16+4p..16+4p+3}: rows of A and C and columns of B carry 8p.
-void emu_quad_pair_coord(emu_operand which, emu_layout layout, bool wide, unsigned lane, unsigned i, unsigned *row, unsigned *col);
+void emu_quad_pair_coord(emu_operand which, emu_layout layout, bool wide, unsigned lane, unsigned i, unsigned *row,
+                         unsigned *col);
 
 // d = a*b + c. flags: EMU_SATFINITE (integers), 0. la, lb matter for f16 mma m8n8k4 only (else EMU_ROW, EMU_COL).
 void emu_mma(const emu_mma_desc *desc, emu_gen gen, uint32_t flags, emu_layout la, emu_layout lb, void *const *d,

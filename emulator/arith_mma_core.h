@@ -19,7 +19,8 @@ typedef void emu_expand_fn(unsigned count, const uint8_t *packed, uint32_t *out)
 emu_expand_fn emu_expand_base, emu_expand_avx2;
 
 // `count` elements (a multiple of 8) from their bits; returns whether any is infinite or NaN.
-typedef bool emu_decode_fn(emu_decoding f, int left, int32_t mask, unsigned count, const uint32_t *bits, int32_t *sig, int32_t *exp);
+typedef bool emu_decode_fn(emu_decoding f, int left, int32_t mask, unsigned count, const uint32_t *bits, int32_t *sig,
+                           int32_t *exp);
 emu_decode_fn emu_decode_base, emu_decode_avx2;
 
 typedef struct emu_fused_shape {
@@ -32,8 +33,8 @@ typedef struct emu_fused_shape {
 
 // Rows of 8 results from 8 addends c (f16 in the low half of a word); d may be c. odd[row] gets the lanes whose result is not
 // valid because something rare happened (infinite or NaN addend, subnormal or overflowing result): the caller redoes those.
-typedef void emu_fused_fn(const emu_fused_shape *shape, const emu_fused_a *a, const emu_fused_b *b, const uint32_t *c, uint32_t *d,
-                          uint32_t *odd);
+typedef void emu_fused_fn(const emu_fused_shape *shape, const emu_fused_a *a, const emu_fused_b *b, const uint32_t *c,
+                          uint32_t *d, uint32_t *odd);
 emu_fused_fn emu_fused_base, emu_fused_avx2;
 
 // Integer products: packed bytes to 16 bits; n dot products of a row a with columns of b (EMU_DOT_K apart), k a multiple of 16.

@@ -33,4 +33,6 @@ uint16_t emu_half_fma(emu_type t, uint16_t a, uint16_t b, uint16_t c, uint32_t m
   return (uint16_t)soft_op_fma(soft_format_of(t), a, b, c, mode);
 }
 uint32_t emu_half_to_f32(emu_type t, uint16_t a) { return (uint32_t)soft_convert(F32, soft_format_of(t), a, EMU_RN); }
-uint16_t emu_f32_to_half(emu_type t, uint32_t a, uint32_t mode) { return (uint16_t)soft_convert(soft_format_of(t), F32, a, mode); }
+uint16_t emu_f32_to_half(emu_type t, uint32_t a, uint32_t mode) {
+  return (uint16_t)soft_convert(soft_format_of(t), F32, a, mode);
+}

@@ -7,9 +7,9 @@
 #pragma GCC optimize("O3", "no-trapping-math")
 #endif
 
-// --- comparisons -----------------------------------------------------------------------------------------------------------------------
-static const char *const cmp_names[EMU_CMP_COUNT] = {"eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu",
-                                                     "leu", "gtu", "geu", "num", "nan"};
+// --- comparisons ---------------------------------------------------------------------------------------------------------------
+static const char *const cmp_names[EMU_CMP_COUNT] = {"eq", "ne",  "lt",  "le",  "gt",  "ge",  "lo",  "ls",  "hi",
+                                                     "hs", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"};
 emu_cmp emu_cmp_find(const char *spelling, size_t length) {
   for (int c = 0; c < EMU_CMP_COUNT; c++)
     if (strlen(cmp_names[c]) == length && memcmp(cmp_names[c], spelling, length) == 0) return (emu_cmp)c;
@@ -110,7 +110,8 @@ static emu_cmp_fn *const compare_table[EMU_TYPE_COUNT][EMU_CMP_COUNT] = {
 
 emu_cmp_fn *emu_compare(emu_cmp cmp, emu_type t, uint32_t mode) {
   bool can_flush = t == EMU_F32 || t == EMU_F16 || t == EMU_F16X2;
-  if ((unsigned)t >= EMU_TYPE_COUNT || (unsigned)cmp >= EMU_CMP_COUNT || (mode & ~(uint32_t)(can_flush ? EMU_FTZ : 0))) return NULL;
+  if ((unsigned)t >= EMU_TYPE_COUNT || (unsigned)cmp >= EMU_CMP_COUNT || (mode & ~(uint32_t)(can_flush ? EMU_FTZ : 0)))
+    return NULL;
   bool unsigned_only = cmp == EMU_LO || cmp == EMU_LS || cmp == EMU_HI_CMP || cmp == EMU_HS;
   if (unsigned_only && emu_type_is_signed(t)) return NULL;
   return compare_table[t][cmp];
@@ -173,7 +174,7 @@ void emu_select_row(bool wide, void *d, const void *a, const void *b, uint32_t m
   }
 }
 
-// --- carry chains -------------------------------------------------------------------------------------------------------------------------
+// --- carry chains --------------------------------------------------------------------------------------------------------------
 typedef unsigned __int128 u128;
 
 static uint64_t load(bool wide, const void *row, int i) {
@@ -222,7 +223,7 @@ void emu_mad_cc_row(emu_type t, bool hi, void *d, const void *a, const void *b, 
   emu_add_cc_row(wide, d, wide ? (const void *)product : narrow, c, cc, carry);
 }
 
-// --- warp-wide ------------------------------------------------------------------------------------------------------------------------------
+// --- warp-wide -----------------------------------------------------------------------------------------------------------------
 // c: bits 0..4 the clamp, bits 8..12 the segment mask.
 unsigned emu_shfl_source(emu_shfl kind, unsigned lane, uint32_t b, uint32_t c, bool *in_range) {
   unsigned offset = b & 31, clamp = c & 31, segment = c >> 8 & 31;

@@ -58,8 +58,9 @@ static uint32_t source32(void) {
   if (r & 1) b = (b & 0x800FFFFF) | (uint32_t)(100 + (r >> 8) % 50) << 23;   // the range of f16 and fp8
   if (r & 2) b &= 0xFFFFF000;                                                // ties
   if (r & 4) b |= 0x00001000;
-  if ((r & 0xF0) == 0) b = (b & 0x80000000) | (uint32_t[]){0, 1, 0x7F800000, 0x7F800001, 0x7FFFFFFF, 0x477FE000, 0x477FF000, 0x7F7FFFFF,
-                                                           0x00800000, 0x33000000, 0x33000001, 0x387FC000, 0x38800000}[(r >> 8) % 13];
+  if ((r & 0xF0) == 0)
+    b = (b & 0x80000000) | (uint32_t[]){0,          1,          0x7F800000, 0x7F800001, 0x7FFFFFFF, 0x477FE000, 0x477FF000,
+                                        0x7F7FFFFF, 0x00800000, 0x33000000, 0x33000001, 0x387FC000, 0x38800000}[(r >> 8) % 13];
   return b;
 }
 START_TEST(floats_to_halves) {
@@ -147,7 +148,13 @@ START_TEST(tiny_formats) {
       ck_assert_msg(got == want, "%s from f32 %08x %08x: %x, expected %x", emu_type_name(t->pair), a, b, got, want);
       double ra = as_f32(a), rb = as_f32(b);
       got = (uint32_t)convert(t->pair, EMU_F32, EMU_SATFINITE | EMU_RELU, a, b);
-      ck_assert_uint_eq(got, tiny_nearest(t, isnan(rb) ? rb : rb > 0 ? rb : 0) | tiny_nearest(t, isnan(ra) ? ra : ra > 0 ? ra : 0) << shift);
+      ck_assert_uint_eq(got, tiny_nearest(t, isnan(rb) ? rb
+                                             : rb > 0  ? rb
+                                                       : 0) |
+                                 tiny_nearest(t, isnan(ra) ? ra
+                                                 : ra > 0  ? ra
+                                                           : 0)
+                                     << shift);
     }
   }
 }
@@ -178,10 +185,13 @@ START_TEST(scale_exponents) {   // ue8m0
 }
 END_TEST
 
-// --- integers ---------------------------------------------------------------------------------------------------------------------------
-static const struct { emu_type t; unsigned bits; bool is_signed; } ints[] = {{EMU_U8, 8, 0}, {EMU_S8, 8, 1}, {EMU_U16, 16, 0}, {EMU_S16, 16, 1},
-                                                                             {EMU_U32, 32, 0}, {EMU_S32, 32, 1}, {EMU_U64, 64, 0},
-                                                                             {EMU_S64, 64, 1}};
+// --- integers ------------------------------------------------------------------------------------------------------------------
+static const struct {
+  emu_type t;
+  unsigned bits;
+  bool is_signed;
+} ints[] = {{EMU_U8, 8, 0},   {EMU_S8, 8, 1},   {EMU_U16, 16, 0}, {EMU_S16, 16, 1},
+            {EMU_U32, 32, 0}, {EMU_S32, 32, 1}, {EMU_U64, 64, 0}, {EMU_S64, 64, 1}};
 static __int128 int_value(uint64_t v, size_t k) {
   unsigned b = ints[k].bits;
   __int128 x = b == 64 ? (__int128)v : (__int128)(v & (((uint64_t)1 << b) - 1));
@@ -243,7 +253,9 @@ static uint64_t float_source(size_t k) {
   if (k == 2) return r & 1 ? (w & 0x807FFFFF) | (120 + (r >> 8) % 70) << 23 : w & 0xFFFFFFFF;
   return r & 1 ? (w & 0x800FFFFFFFFFFFFF) | (0x3FF - 4 + (r >> 8) % 70) << 52 : w;
 }
-static long double float_value(uint64_t v, size_t k) { return k == 2 ? as_f32((uint32_t)v) : k == 3 ? as_f64(v) : small_value(v, format_of(k)); }
+static long double float_value(uint64_t v, size_t k) {
+  return k == 2 ? as_f32((uint32_t)v) : k == 3 ? as_f64(v) : small_value(v, format_of(k));
+}
 
 // 32 conversions in one row; results widened to 64 bits.
 static void convert_row(emu_type to, emu_type from, uint32_t mode, uint64_t *d, const uint64_t *a) {
@@ -269,8 +281,10 @@ START_TEST(float_to_int) {
           for (uint32_t i = 0; i < 32; i++) {
             long double x = integral(float_value(v[i], from), round);
             long double limit = ldexpl(1, (int)ints[to].bits - ints[to].is_signed);
-            __int128 want = isnan(x) ? 0 : x >= limit ? clamp((__int128)1 << 100, to) : x < -limit ? clamp(-((__int128)1 << 100), to)
-                            : clamp((__int128)x, to);
+            __int128 want = isnan(x)     ? 0
+                            : x >= limit ? clamp((__int128)1 << 100, to)
+                            : x < -limit ? clamp(-((__int128)1 << 100), to)
+                                         : clamp((__int128)x, to);
             ck_assert_msg(d[i] == int_bits(want, to), "cvt.%u.%s.%s of %llx: %llx", round, emu_type_name(ints[to].t),
                           emu_type_name(floats[from]), (unsigned long long)v[i], (unsigned long long)d[i]);
           }
@@ -306,11 +320,12 @@ START_TEST(saturating_floats) {
 }
 END_TEST
 
-// --- MUFU -------------------------------------------------------------------------------------------------------------------------------
+// --- MUFU ----------------------------------------------------------------------------------------------------------------------
 typedef uint32_t mufu_fn(uint32_t, uint32_t);
-static const struct { const char *name; mufu_fn *fn; emu_op op; } mufus[] = {
-    {"rcp", emu_mufu_rcp, EMU_OP_RCP}, {"sqrt", emu_mufu_sqrt, EMU_OP_SQRT}, {"rsqrt", emu_mufu_rsqrt, EMU_OP_RSQRT},
-    {"sin", emu_mufu_sin, EMU_OP_SIN}, {"cos", emu_mufu_cos, EMU_OP_COS}, {"lg2", emu_mufu_lg2, EMU_OP_LG2}, {"ex2", emu_mufu_ex2, EMU_OP_EX2}};
+static const struct { const char *name; mufu_fn *fn; emu_op op;
+} mufus[] = {{"rcp", emu_mufu_rcp, EMU_OP_RCP}, {"sqrt", emu_mufu_sqrt, EMU_OP_SQRT}, {"rsqrt", emu_mufu_rsqrt, EMU_OP_RSQRT},
+             {"sin", emu_mufu_sin, EMU_OP_SIN}, {"cos", emu_mufu_cos, EMU_OP_COS},    {"lg2", emu_mufu_lg2, EMU_OP_LG2},
+             {"ex2", emu_mufu_ex2, EMU_OP_EX2}};
 START_TEST(mufu_golden) {
   golden g = golden_open("mufu_approx_f32_golden.safetensors");
   if (!g.bytes) return;
@@ -322,7 +337,8 @@ START_TEST(mufu_golden) {
     const uint32_t *out = golden_find(&g, key);
     ck_assert_ptr_nonnull(in);
     for (int i = 0; i < 8208; i++)
-      ck_assert_msg(mufus[k].fn(in[i], 0) == out[i], "%s of %08x: %08x, expected %08x", mufus[k].name, in[i], mufus[k].fn(in[i], 0), out[i]);
+      ck_assert_msg(mufus[k].fn(in[i], 0) == out[i], "%s of %08x: %08x, expected %08x", mufus[k].name, in[i],
+                    mufus[k].fn(in[i], 0), out[i]);
     for (int i = 0; i + 32 <= 8208; i += 32)      // the rows, plain and flushing
       for (uint32_t ftz = 0; ftz <= EMU_FTZ; ftz += EMU_FTZ) {
         uint32_t d[32], s[32];

@@ -17,8 +17,23 @@ static uint64_t rnd64(void) {
 static const int_type types[] = {{EMU_U16, 16, false}, {EMU_S16, 16, true}, {EMU_U32, 32, false},
                                  {EMU_S32, 32, true}, {EMU_U64, 64, false}, {EMU_S64, 64, true}};
 static uint64_t pattern(void) {
-  static const uint64_t edges[] = {0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x100000000,
-                                   0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0xFFFFFFFFFFFFFFFF, 0xFFFFFFFF80000000};
+  static const uint64_t edges[] = {0,
+                                   1,
+                                   2,
+                                   0x7F,
+                                   0x80,
+                                   0xFF,
+                                   0x7FFF,
+                                   0x8000,
+                                   0xFFFF,
+                                   0x7FFFFFFF,
+                                   0x80000000,
+                                   0xFFFFFFFF,
+                                   0x100000000,
+                                   0x7FFFFFFFFFFFFFFF,
+                                   0x8000000000000000,
+                                   0xFFFFFFFFFFFFFFFF,
+                                   0xFFFFFFFF80000000};
   uint64_t r = rnd64(), v = rnd64();
   if ((r & 3) == 0) return edges[(r >> 8) % COUNT(edges)];
   return r & 4 ? v >> (r >> 32 & 63) : v;
@@ -50,8 +65,8 @@ static void check(emu_op op, int_type t, uint32_t mode, widths w, bool small_las
         for (int k = 0; k < 4; k++) x[k] = w.source[k] == 64 ? rows[k][i] : words[k][i];
         uint64_t expected = want(x[0], x[1], x[2], x[3], t, mode);
         ck_assert_msg(got == expected, "%s.%s mode %x level %d (%llx, %llx, %llx, %llx): %llx, expected %llx", emu_op_name(op),
-                      emu_type_name(t.t), mode, level, (unsigned long long)x[0], (unsigned long long)x[1], (unsigned long long)x[2],
-                      (unsigned long long)x[3], (unsigned long long)got, (unsigned long long)expected);
+                      emu_type_name(t.t), mode, level, (unsigned long long)x[0], (unsigned long long)x[1],
+                      (unsigned long long)x[2], (unsigned long long)x[3], (unsigned long long)got, (unsigned long long)expected);
       }
     }
   }
@@ -109,7 +124,7 @@ START_TEST(saturation_and_24_bits) {
 }
 END_TEST
 
-// --- bits ---------------------------------------------------------------------------------------------------------------------------------
+// --- bits ----------------------------------------------------------------------------------------------------------------------
 START_TEST(bits) {
   static const emu_type names[] = {EMU_B16, EMU_B32, EMU_B64};
   for (int k = 0; k < 3; k++) {
@@ -184,7 +199,8 @@ START_TEST(selection) {
     for (int i = 0; i < 32; i++) {
       a[i] = (uint32_t)rnd64();
       b[i] = (uint32_t)rnd64();
-      c[i] = n & 1 ? (uint32_t)pattern() : (uint32_t[]){0, 0x80000000, 1, 0x80000001, 0x7FC00000, 0xFF800000, 0x7F800000}[rnd64() % 7];
+      c[i] = n & 1 ? (uint32_t)pattern()
+                   : (uint32_t[]){0, 0x80000000, 1, 0x80000001, 0x7FC00000, 0xFF800000, 0x7F800000}[rnd64() % 7];
       u[i] = rnd64();
       v[i] = rnd64();
     }
@@ -256,7 +272,8 @@ START_TEST(carry_chains) {
           const void *z = wide_rows ? (const void *)a[1] : na[1];
           emu_mad_cc_row(t.t, hi, wide_rows ? (void *)d[0] : nd[0], x, y, z, (emu_cc){true, true}, &carry);
           for (int i = 0; i < 32; i++) {
-            uint64_t p = hi ? high_product(cut((wide)a[0][i], t.bits), cut((wide)b[0][i], t.bits), t) : cut((wide)low_product(a[0][i], b[0][i], t), t.bits);
+            uint64_t p = hi ? high_product(cut((wide)a[0][i], t.bits), cut((wide)b[0][i], t.bits), t)
+                            : cut((wide)low_product(a[0][i], b[0][i], t), t.bits);
             unsigned __int128 s = (unsigned __int128)p + cut((wide)a[1][i], t.bits) + (before >> i & 1);
             ck_assert_uint_eq(wide_rows ? d[0][i] : nd[0][i], cut((wide)s, t.bits));
             ck_assert_uint_eq(carry >> i & 1, (uint32_t)(s >> t.bits));
@@ -320,7 +337,8 @@ START_TEST(warp_wide) {
 END_TEST
 
 START_TEST(testp) {
-  uint32_t a[32] = {0, 0x80000000, 1, 0x007FFFFF, 0x00800000, 0x3F800000, 0x7F7FFFFF, 0x7F800000, 0xFF800000, 0x7F800001, 0xFFC00000};
+  uint32_t a[32] = {0,          0x80000000, 1,          0x007FFFFF, 0x00800000, 0x3F800000,
+                    0x7F7FFFFF, 0x7F800000, 0xFF800000, 0x7F800001, 0xFFC00000};
   for (int i = 0; i < 32; i++) {
     int c = fpclassify(as_f32(a[i]));
     ck_assert_int_eq(emu_testp_row(EMU_FINITE, EMU_F32, a) >> i & 1, c == FP_ZERO || c == FP_SUBNORMAL || c == FP_NORMAL);

@@ -16,7 +16,8 @@ static inline uint32_t rnd(void) {
 
 static inline uint32_t *word_row(uint64_t (*rows)[32], unsigned r) { return (uint32_t *)(void *)rows[r]; }
 
-static inline void put(const emu_mma_desc *desc, emu_operand which, emu_type t, uint64_t (*rows)[32], unsigned m_cols, const uint64_t *m) {
+static inline void put(const emu_mma_desc *desc, emu_operand which, emu_type t, uint64_t (*rows)[32], unsigned m_cols,
+                       const uint64_t *m) {
   unsigned bits = emu_type_bits(t), per = emu_frag_elements(desc, which, t);
   for (unsigned r = 0; r < emu_mma_registers(desc, which, t); r++)
     for (unsigned lane = 0; lane < 32; lane++) {

@@ -45,8 +45,9 @@ START_TEST(golden_bits) {
         char key[4][128];
         const uint32_t *x[4];
         for (int o = 0; o < 4; o++) {
-          snprintf(key[o], sizeof key[o], "%s.m%un%uk%u.%s.%s.%s.%s.case%u.%c", gens[q].name, e->m, e->n, e->k, emu_type_name(e->dtype),
-                   emu_type_name(e->atype), emu_type_name(e->btype), emu_type_name(e->ctype), number, "abcd"[o]);
+          snprintf(key[o], sizeof key[o], "%s.m%un%uk%u.%s.%s.%s.%s.case%u.%c", gens[q].name, e->m, e->n, e->k,
+                   emu_type_name(e->dtype), emu_type_name(e->atype), emu_type_name(e->btype), emu_type_name(e->ctype), number,
+                   "abcd"[o]);
           x[o] = golden_find(&g, key[o]);
         }
         if (!x[0] || e->wmma) continue;
@@ -92,8 +93,8 @@ START_TEST(plain_products) {
             sum += e->op == EMU_MMA_XOR_POPC ? x != y : x * y;
           }
           double got = decode(e->dtype, d[i * e->n + j]);
-          ck_assert_msg(got == sum, "%s m%un%uk%u %s.%s.%s gen %d (%u,%u): %g, expected %g", e->wmma ? "wmma" : "mma", e->m, e->n, e->k,
-                        emu_type_name(e->dtype), emu_type_name(e->atype), emu_type_name(e->btype), gen, i, j, got, sum);
+          ck_assert_msg(got == sum, "%s m%un%uk%u %s.%s.%s gen %d (%u,%u): %g, expected %g", e->wmma ? "wmma" : "mma", e->m, e->n,
+                        e->k, emu_type_name(e->dtype), emu_type_name(e->atype), emu_type_name(e->btype), gen, i, j, got, sum);
         }
     }
   }
@@ -251,8 +252,8 @@ START_TEST(fused_sums) {
 }
 END_TEST
 
-// The fused sum as it is described (ptx-facts, section 4), in long double and the fixed-point oracle: every float shape and generation
-// on random bits with wide and narrow exponents, subnormals, zeros, infinities and NaNs.
+// The fused sum as it is described (ptx-facts, section 4), in long double and the fixed-point oracle: every float shape and
+// generation on random bits with wide and narrow exponents, subnormals, zeros, infinities and NaNs.
 typedef struct term { long double sig; int exp; } term;
 static small_format format_of(emu_type t) {
   switch (t) {
@@ -344,7 +345,8 @@ START_TEST(random_sums) {
       for (unsigned style = 0; style < 5; style++) {
         const emu_mma_desc *e = &table[t];
         bool fp8 = e->atype == EMU_E4M3 || e->atype == EMU_E5M2;
-        if (!emu_type_is_float(e->atype) || e->atype == EMU_F64 || (!e->wmma && e->m == 8 && e->k == 4) || (fp8 && gen < EMU_ADA)) continue;
+        if (!emu_type_is_float(e->atype) || e->atype == EMU_F64 || (!e->wmma && e->m == 8 && e->k == 4) || (fp8 && gen < EMU_ADA))
+          continue;
         static uint64_t a[32 * 32], b[32 * 32], c[1024], d[1024];
         for (unsigned i = 0; i < e->m * e->k; i++) a[i] = random_element(e->atype, style);
         for (unsigned i = 0; i < e->k * e->n; i++) b[i] = random_element(e->btype, style);
@@ -355,9 +357,10 @@ START_TEST(random_sums) {
             uint64_t column[32];
             for (unsigned k = 0; k < e->k; k++) column[k] = b[k * e->n + j];
             uint64_t want = sum_oracle(e, (emu_gen)gen, a + i * e->k, column, c[i * e->n + j]);
-            ck_assert_msg(d[i * e->n + j] == want, "%s m%un%uk%u %s.%s.%s gen %d style %u (%u,%u): %llx, expected %llx", e->wmma ? "wmma" : "mma",
-                          e->m, e->n, e->k, emu_type_name(e->dtype), emu_type_name(e->atype), emu_type_name(e->btype), gen, style, i, j,
-                          (unsigned long long)d[i * e->n + j], (unsigned long long)want);
+            ck_assert_msg(d[i * e->n + j] == want, "%s m%un%uk%u %s.%s.%s gen %d style %u (%u,%u): %llx, expected %llx",
+                          e->wmma ? "wmma" : "mma", e->m, e->n, e->k, emu_type_name(e->dtype), emu_type_name(e->atype),
+                          emu_type_name(e->btype), gen, style, i, j, (unsigned long long)d[i * e->n + j],
+                          (unsigned long long)want);
           }
       }
 }

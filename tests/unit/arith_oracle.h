@@ -32,7 +32,7 @@ static inline uint32_t f32_as(float f) { uint32_t b; memcpy(&b, &f, 4); return b
 static inline double as_f64(uint64_t b) { double f; memcpy(&f, &b, 8); return f; }
 static inline uint64_t f64_as(double f) { uint64_t b; memcpy(&b, &f, 8); return b; }
 
-// --- exact sums: value = magnitude * 2^-320 ------------------------------------------------------------------------------------------
+// --- exact sums: value = magnitude * 2^-320 ------------------------------------------------------------------------------------
 enum { FIX_WORDS = 24, FIX_POINT = 320 };
 typedef struct fixed { uint32_t w[FIX_WORDS]; bool negative; } fixed;
 
@@ -143,7 +143,7 @@ static inline uint64_t oracle_fma(uint64_t a, uint64_t b, uint64_t c, small_form
   return fixed_round(&s, f, round);
 }
 
-// --- host floating point under a rounding -------------------------------------------------------------------------------------------
+// --- host floating point under a rounding --------------------------------------------------------------------------------------
 static inline int host_round(int r) { return r == 0 ? FE_TONEAREST : r == 1 ? FE_TOWARDZERO : r == 2 ? FE_DOWNWARD : FE_UPWARD; }
 #define HOST_OP(T, name, expression)                                  \
   static __attribute__((noinline, unused)) T name(T a, T b, T c, int r) {     \

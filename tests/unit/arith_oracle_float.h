@@ -84,21 +84,32 @@ static inline uint64_t narrow_oracle(uint64_t bits, small_format from, small_for
   uint64_t sign = p.negative ? (uint64_t)1 << (to.exp_bits + to.frac_bits) : 0;
   if (p.cls == 2) return nan;
   if (p.cls == 1) return sign | (((uint64_t)1 << to.exp_bits) - 1) << to.frac_bits;
-  if (p.e < -FIX_POINT) return sign | (uint64_t)(p.m && ((round == 2 && p.negative) || (round == 3 && !p.negative)));   // far below
+  if (p.e < -FIX_POINT)
+    return sign | (uint64_t)(p.m && ((round == 2 && p.negative) || (round == 3 && !p.negative)));  // far below
   fixed v = fixed_make(p.negative, p.m, p.e < 300 ? p.e : 300);              // above every narrow format alike
   return fixed_round(&v, to, round);
 }
-// --- fp8 and smaller: the nearest code found by looking at all of them ----------------------------------------------------------------
-typedef struct tiny { emu_type pair; unsigned bits; small_format f; int specials; uint32_t nan; } tiny;   // specials: 2 IEEE, 1 NaN only
-static const tiny __attribute__((unused)) tinies[] = {{EMU_E4M3X2, 8, {4, 3}, 1, 0x7F}, {EMU_E5M2X2, 8, {5, 2}, 2, 0x7F}, {EMU_E2M1X2, 4, {2, 1}, 0, 7},
-                              {EMU_E2M3X2, 6, {2, 3}, 0, 0x1F}, {EMU_E3M2X2, 6, {3, 2}, 0, 0x1F}};
+// --- fp8 and smaller: the nearest code found by looking at all of them ---------------------------------------------------------
+typedef struct tiny {
+  emu_type pair;
+  unsigned bits;
+  small_format f;
+  int specials;
+  uint32_t nan;
+} tiny;  // specials: 2 IEEE, 1 NaN only
+static const tiny __attribute__((unused)) tinies[] = {{EMU_E4M3X2, 8, {4, 3}, 1, 0x7F},
+                                                      {EMU_E5M2X2, 8, {5, 2}, 2, 0x7F},
+                                                      {EMU_E2M1X2, 4, {2, 1}, 0, 7},
+                                                      {EMU_E2M3X2, 6, {2, 3}, 0, 0x1F},
+                                                      {EMU_E3M2X2, 6, {3, 2}, 0, 0x1F}};
 static inline double tiny_value(const tiny *t, uint32_t code) {
   int fields = t->f.exp_bits + t->f.frac_bits;
   uint32_t magnitude = code & ((1u << fields) - 1);
   if (t->specials == 1 && magnitude == 0x7F) return NAN;
   if (t->specials == 2 && magnitude > 0x7C) return NAN;
   if (t->specials == 2 && magnitude == 0x7C) return code >> fields ? -INFINITY : INFINITY;
-  int field = (int)(magnitude >> t->f.frac_bits), frac = (int)(magnitude & ((1u << t->f.frac_bits) - 1)), bias = (1 << (t->f.exp_bits - 1)) - 1;
+  int field = (int)(magnitude >> t->f.frac_bits), frac = (int)(magnitude & ((1u << t->f.frac_bits) - 1)),
+      bias = (1 << (t->f.exp_bits - 1)) - 1;
   double v = field ? ldexp(frac + (1 << t->f.frac_bits), field - bias - t->f.frac_bits) : ldexp(frac, 1 - bias - t->f.frac_bits);
   return code >> fields ? -v : v;
 }

@@ -1,5 +1,5 @@
-// Oracles of the integer and bit instructions: 128-bit arithmetic and bit-by-bit definitions after the PTX ISA. x, y, z, w are the
-// sources as 64-bit patterns, `mode` the flags of emulator/arith.h (names only: nothing of the emulator's code is used).
+// Oracles of the integer and bit instructions: 128-bit arithmetic and bit-by-bit definitions after the PTX ISA. x, y, z, w are
+// the sources as 64-bit patterns, `mode` the flags of emulator/arith.h (names only: nothing of the emulator's code is used).
 #ifndef TESSERA_TESTS_ARITH_ORACLE_INT_H
 #define TESSERA_TESTS_ARITH_ORACLE_INT_H
 #include "arith_oracle.h"
@@ -20,7 +20,9 @@ ORACLE(o_add) { UNUSED; return cut(V(x) + V(y), t.bits); }
 ORACLE(o_sub) { UNUSED; return cut(V(x) - V(y), t.bits); }
 ORACLE(o_min) { UNUSED; return cut(V(x) < V(y) ? V(x) : V(y), t.bits); }
 ORACLE(o_max) { UNUSED; return cut(V(x) > V(y) ? V(x) : V(y), t.bits); }
-static inline unsigned __int128 low_product(uint64_t x, uint64_t y, int_type t) { return (unsigned __int128)V(x) * (unsigned __int128)V(y); }
+static inline unsigned __int128 low_product(uint64_t x, uint64_t y, int_type t) {
+  return (unsigned __int128)V(x) * (unsigned __int128)V(y);
+}
 // Upper half of a product, from 32-bit pieces (the 64-bit product does not fit a signed 128-bit number for u64).
 static inline uint64_t high_product(uint64_t x, uint64_t y, int_type t) {
   unsigned __int128 p = (unsigned __int128)cut((wide)x, t.bits) * cut((wide)y, t.bits);

@@ -20,13 +20,15 @@ static void seed(void) {
   printf("seed %llu\n", (unsigned long long)state);
 }
 
-static const uint32_t edge32[] = {0, 0x80000000, 1, 0x80000001, 0x007FFFFF, 0x807FFFFF, 0x00800000, 0x80800000, 0x00800001, 0x00FFFFFF,
-                                  0x01000000, 0x33800000, 0x34000000, 0x3F000000, 0x3F7FFFFF, 0x3F800000, 0xBF800000, 0x3F800001,
-                                  0x40000000, 0x40400000, 0xC0490FDB, 0x4B000000, 0x4B800001, 0x4F000000, 0x5F800000, 0x7E800000,
-                                  0x7F000000, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0xFF800000, 0x7F800001, 0x7FC00000, 0xFFFFFFFF};
-static const uint16_t edge16[] = {0, 0x8000, 1, 0x8001, 2, 0x3FF, 0x400, 0x401, 0x83FF, 0x7F, 0x80, 0x81, 0x1000, 0x3800, 0x3BFF, 0x3C00,
-                                  0xBC00, 0x3C01, 0x3F7F, 0x3F80, 0xBF80, 0x3F81, 0x4000, 0x4248, 0x4400, 0x6400, 0x7BFF, 0xFBFF, 0x7C00,
-                                  0xFC00, 0x7C01, 0x7E00, 0xFFFF, 0x7F7F, 0xFF7F, 0x7F80, 0xFF80, 0x7F81};
+static const uint32_t edge32[] = {0,          0x80000000, 1,          0x80000001, 0x007FFFFF, 0x807FFFFF, 0x00800000,
+                                  0x80800000, 0x00800001, 0x00FFFFFF, 0x01000000, 0x33800000, 0x34000000, 0x3F000000,
+                                  0x3F7FFFFF, 0x3F800000, 0xBF800000, 0x3F800001, 0x40000000, 0x40400000, 0xC0490FDB,
+                                  0x4B000000, 0x4B800001, 0x4F000000, 0x5F800000, 0x7E800000, 0x7F000000, 0x7F7FFFFF,
+                                  0xFF7FFFFF, 0x7F800000, 0xFF800000, 0x7F800001, 0x7FC00000, 0xFFFFFFFF};
+static const uint16_t edge16[] = {0,      0x8000, 1,      0x8001, 2,      0x3FF,  0x400,  0x401,  0x83FF, 0x7F,
+                                  0x80,   0x81,   0x1000, 0x3800, 0x3BFF, 0x3C00, 0xBC00, 0x3C01, 0x3F7F, 0x3F80,
+                                  0xBF80, 0x3F81, 0x4000, 0x4248, 0x4400, 0x6400, 0x7BFF, 0xFBFF, 0x7C00, 0xFC00,
+                                  0x7C01, 0x7E00, 0xFFFF, 0x7F7F, 0xFF7F, 0x7F80, 0xFF80, 0x7F81};
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 static uint32_t value32(void) {
   uint64_t r = rnd64();
@@ -40,9 +42,19 @@ static uint16_t value16(void) {
 }
 static uint64_t value64(void) {
   uint64_t r = rnd64(), w = rnd64();
-  static const uint64_t edges[] = {0, 1, 0x000FFFFFFFFFFFFF, 0x0010000000000000, 0x3CA0000000000000, 0x3FEFFFFFFFFFFFFF,
-                                   0x3FF0000000000000, 0x3FF0000000000001, 0x4000000000000000, 0x7FEFFFFFFFFFFFFF, 0x7FF0000000000000,
-                                   0x7FF0000000000001, 0x7FF8000000000123};
+  static const uint64_t edges[] = {0,
+                                   1,
+                                   0x000FFFFFFFFFFFFF,
+                                   0x0010000000000000,
+                                   0x3CA0000000000000,
+                                   0x3FEFFFFFFFFFFFFF,
+                                   0x3FF0000000000000,
+                                   0x3FF0000000000001,
+                                   0x4000000000000000,
+                                   0x7FEFFFFFFFFFFFFF,
+                                   0x7FF0000000000000,
+                                   0x7FF0000000000001,
+                                   0x7FF8000000000123};
   if ((r & 3) == 0) return edges[(r >> 8) % COUNT(edges)] | (r >> 2 & 1) << 63;
   if ((r & 3) == 1) return (w & 0x803FFFFFFFFFFFFF) | 0x3FC0000000000000;
   return w;
@@ -73,8 +85,8 @@ static void check_row32(const float_op *o, uint32_t mode, uint32_t s[3][32]) {
       if (nan32(want)) want = 0x7FFFFFFF;
       if (mode & EMU_FTZ) want = flush(want);
       if (mode & EMU_SAT) want = nan32(want) ? 0 : saturate(want);
-      ck_assert_msg(d[i] == want, "%s.f32 mode %x level %d (%08x, %08x, %08x): %08x, expected %08x", emu_op_name(o->op), mode, level,
-                    s[0][i], s[1][i], s[2][i], d[i], want);
+      ck_assert_msg(d[i] == want, "%s.f32 mode %x level %d (%08x, %08x, %08x): %08x, expected %08x", emu_op_name(o->op), mode,
+                    level, s[0][i], s[1][i], s[2][i], d[i], want);
     }
   }
 }
@@ -146,7 +158,7 @@ START_TEST(f64_operations) {
 }
 END_TEST
 
-// --- halves ---------------------------------------------------------------------------------------------------------------------------
+// --- halves --------------------------------------------------------------------------------------------------------------------
 START_TEST(half_operations) {
   seed();
   static const emu_op ops[] = {EMU_OP_ADD, EMU_OP_SUB, EMU_OP_MUL, EMU_OP_FMA};
@@ -197,7 +209,7 @@ START_TEST(half_edge_products) {   // all pairs (and a sample of triples) of edg
 }
 END_TEST
 
-// --- minimum and maximum -----------------------------------------------------------------------------------------------------------------
+// --- minimum and maximum -------------------------------------------------------------------------------------------------------
 START_TEST(minimum_maximum) {
   seed();
   for (int max = 0; max < 2; max++)
@@ -233,7 +245,7 @@ START_TEST(minimum_maximum) {
 }
 END_TEST
 
-// --- comparisons ---------------------------------------------------------------------------------------------------------------------------
+// --- comparisons ---------------------------------------------------------------------------------------------------------------
 START_TEST(comparisons) {
   seed();
   for (int c = 0; c < EMU_CMP_COUNT; c++) {
@@ -260,7 +272,8 @@ START_TEST(comparisons) {
       uint32_t m = emu_compare((emu_cmp)c, EMU_F32, 0)(a, b, 0, NULL);
       for (int i = 0; i < 32; i++) ck_assert_int_eq(m >> i & 1, compare_oracle((emu_cmp)c, as_f32(a[i]), as_f32(b[i])));
       m = emu_compare((emu_cmp)c, EMU_F32, EMU_FTZ)(a, b, EMU_FTZ, NULL);
-      for (int i = 0; i < 32; i++) ck_assert_int_eq(m >> i & 1, compare_oracle((emu_cmp)c, as_f32(flush(a[i])), as_f32(flush(b[i]))));
+      for (int i = 0; i < 32; i++)
+        ck_assert_int_eq(m >> i & 1, compare_oracle((emu_cmp)c, as_f32(flush(a[i])), as_f32(flush(b[i]))));
       m = emu_compare((emu_cmp)c, EMU_F64, 0)(u, v, 0, NULL);
       for (int i = 0; i < 32; i++) ck_assert_int_eq(m >> i & 1, compare_oracle((emu_cmp)c, as_f64(u[i]), as_f64(v[i])));
       for (int bf = 0; bf < 2; bf++) {
@@ -277,7 +290,8 @@ START_TEST(comparisons) {
   m = emu_compare((emu_cmp)c, T, 0)(x, y, 0, NULL);                                                                        \
   for (int i = 0; i < 32; i++) {                                                                                           \
     V p = (V)x[i], q = (V)y[i];                                                                                            \
-    bool want = c == EMU_EQ ? p == q : c == EMU_NE ? p != q : c == EMU_LT ? p < q : c == EMU_LE ? p <= q : c == EMU_GT ? p > q : p >= q; \
+    bool want = c == EMU_EQ ? p == q : c == EMU_NE ? p != q : c == EMU_LT ? p < q : c == EMU_LE ? p <= q                   \
+                : c == EMU_GT ? p > q : p >= q;                                                                            \
     ck_assert_int_eq(m >> i & 1, want);                                                                                    \
   }
         INTS(EMU_U16, uint16_t, a, b)

@@ -6,7 +6,16 @@
 #include "arith_oracle_float.h"
 #include "arith_oracle_int.h"
 
-typedef enum data_kind { D_NONE, D_BITS, D_SMALL, D_F16, D_BF16, D_F32, D_F64, D_LANE } data_kind;   // D_SMALL: 0..69, with large ones between
+typedef enum data_kind {
+  D_NONE,
+  D_BITS,
+  D_SMALL,
+  D_F16,
+  D_BF16,
+  D_F32,
+  D_F64,
+  D_LANE
+} data_kind;  // D_SMALL: 0..69, with large ones between
 
 typedef struct spec spec;
 typedef uint64_t conform_oracle(const uint64_t x[4], const spec *s);

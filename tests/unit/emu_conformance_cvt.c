@@ -5,7 +5,9 @@ typedef struct named_int { const char *name; unsigned bits; bool sign; } named_i
 static const named_int ints[] = {{"u8", 8, false}, {"s8", 8, true}, {"u16", 16, false}, {"s16", 16, true},
                                  {"u32", 32, false}, {"s32", 32, true}, {"u64", 64, false}, {"s64", 64, true}};
 typedef struct named_float { const char *name; small_format f; unsigned width, target; data_kind data; } named_float;
-static const named_float floats[] = {{"f16", {5, 10}, 16, 80, D_F16}, {"bf16", {8, 7}, 16, 90, D_BF16}, {"f32", {8, 23}, 32, 80, D_F32},
+static const named_float floats[] = {{"f16", {5, 10}, 16, 80, D_F16},
+                                     {"bf16", {8, 7}, 16, 90, D_BF16},
+                                     {"f32", {8, 23}, 32, 80, D_F32},
                                      {"f64", {11, 52}, 64, 80, D_F64}};
 static unsigned register_of(unsigned bits) { return bits == 8 ? 32 : bits; }
 
@@ -62,7 +64,9 @@ static void int_to_float(spec_list *list) {
       }
 }
 
-static long double integral(long double v, int round) { return round == 0 ? rintl(v) : round == 1 ? truncl(v) : round == 2 ? floorl(v) : ceill(v); }
+static long double integral(long double v, int round) {
+  return round == 0 ? rintl(v) : round == 1 ? truncl(v) : round == 2 ? floorl(v) : ceill(v);
+}
 static long double source_value(uint64_t v, const spec *s) {
   if (s->from.frac_bits == 52) return as_f64(v);
   if (s->from.frac_bits == 23) return as_f32(s->mode & EMU_FTZ ? flush((uint32_t)v) : (uint32_t)v);
@@ -93,13 +97,17 @@ static void float_to_int(spec_list *list) {
         }
 }
 
-static uint64_t canonical(small_format f) { return f.frac_bits == 23 ? 0x7FFFFFFF : f.frac_bits == 52 ? 0x7FF8000000000000 : 0x7FFF; }
+static uint64_t canonical(small_format f) {
+  return f.frac_bits == 23 ? 0x7FFFFFFF : f.frac_bits == 52 ? 0x7FF8000000000000 : 0x7FFF;
+}
 static uint64_t result_nan(const spec *s) { return canonical(s->f); }
 static uint64_t want_float_float(const uint64_t x[4], const spec *s) {
   uint64_t v = s->mode & EMU_FTZ && s->from.frac_bits == 23 ? flush((uint32_t)x[0]) : x[0], r;
   if (s->mode & EMU_INT) {
     long double i = integral(source_value(v, s), s->round);
-    r = isnan(i) ? canonical(s->f) : s->f.frac_bits == 52 ? f64_as((double)i) : narrow_oracle(f64_as((double)i), (small_format){11, 52}, s->f, 0, 0);
+    r = isnan(i)               ? canonical(s->f)
+        : s->f.frac_bits == 52 ? f64_as((double)i)
+                               : narrow_oracle(f64_as((double)i), (small_format){11, 52}, s->f, 0, 0);
   } else if (s->f.frac_bits >= s->from.frac_bits && s->f.exp_bits >= s->from.exp_bits) {   // widening is exact
     long double w = source_value(v, s);
     r = isnan(w) ? canonical(s->f) : s->f.frac_bits == 52 ? f64_as((double)w) : s->f.frac_bits == 23 ? f32_as((float)w) : v;
@@ -120,7 +128,8 @@ static bool judge_float_float(const uint64_t x[4], uint64_t got, const spec *s) 
   return s->f.frac_bits == 52 && isnan(as_f64(want)) ? isnan(as_f64(got)) : got == want;
 }
 static spec *float_spec(spec_list *list, unsigned target, const named_float *d, const named_float *a, const char *modifiers) {
-  spec *s = spec_add(list, target > 80 || d->target > a->target ? (target > d->target ? target : d->target) : a->target, "cvt%s.%s.%s", modifiers, d->name, a->name);
+  spec *s = spec_add(list, target > 80 || d->target > a->target ? (target > d->target ? target : d->target) : a->target,
+                     "cvt%s.%s.%s", modifiers, d->name, a->name);
   spec_sources(s, d->width, 1, a->width, a->data);
   s->f = d->f;
   s->from = a->f;
@@ -174,7 +183,7 @@ static void float_to_float(spec_list *list) {
   }
 }
 
-// --- tf32 and packed results --------------------------------------------------------------------------------------------------------------
+// --- tf32 and packed results ---------------------------------------------------------------------------------------------------
 static uint64_t want_tf32(const uint64_t x[4], const spec *s) {
   if (nan32((uint32_t)x[0])) return 0x7FFFFFFF;
   uint64_t r = narrow_oracle(x[0], (small_format){8, 23}, (small_format){8, 10}, s->round, 0) << 13;
@@ -190,7 +199,8 @@ static void packed_halves(spec_list *list) {
   for (int bf = 0; bf < 2; bf++)
     for (int r = 0; r < 2; r++)
       for (int k = 0; k < 4; k++) {
-        spec *s = spec_add(list, k & 2 ? 90 : 80, "cvt.%s%s%s.%s.f32", roundings[r], k & 1 ? ".relu" : "", k & 2 ? ".satfinite" : "", bf ? "bf16x2" : "f16x2");
+        spec *s = spec_add(list, k & 2 ? 90 : 80, "cvt.%s%s%s.%s.f32", roundings[r], k & 1 ? ".relu" : "",
+                           k & 2 ? ".satfinite" : "", bf ? "bf16x2" : "f16x2");
         spec_sources(s, 32, 2, 32, D_F32);
         s->f = floats[bf].f;
         s->from = floats[2].f;
@@ -198,9 +208,12 @@ static void packed_halves(spec_list *list) {
         s->mode = (k & 1 ? EMU_RELU : 0) | (k & 2 ? EMU_SATFINITE : 0);
         s->want = want_pair;
       }
-  static const struct { const char *text; int round; uint32_t mode; unsigned target; } rows[] = {
-      {"cvt.rna.tf32.f32", 4, 0, 80}, {"cvt.rn.tf32.f32", 0, 0, 90}, {"cvt.rz.tf32.f32", 1, 0, 90}, {"cvt.rn.relu.tf32.f32", 0, EMU_RELU, 90},
-      {"cvt.rna.satfinite.tf32.f32", 4, EMU_SATFINITE, 90}};
+  static const struct { const char *text; int round; uint32_t mode; unsigned target;
+  } rows[] = {{"cvt.rna.tf32.f32", 4, 0, 80},
+              {"cvt.rn.tf32.f32", 0, 0, 90},
+              {"cvt.rz.tf32.f32", 1, 0, 90},
+              {"cvt.rn.relu.tf32.f32", 0, EMU_RELU, 90},
+              {"cvt.rna.satfinite.tf32.f32", 4, EMU_SATFINITE, 90}};
   for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
     spec *s = spec_add(list, rows[k].target, "%s", rows[k].text);
     spec_sources(s, 32, 1, 32, D_F32);
@@ -244,7 +257,10 @@ static uint64_t want_ue8m0(const uint64_t x[4], const spec *s) {
   return ue8m0(as_f32((uint32_t)x[1]), s->round == 3) | ue8m0(as_f32((uint32_t)x[0]), s->round == 3) << 8;
 }
 static void tiny_formats(spec_list *list) {
-  static const struct { const char *name; unsigned target; } rows[] = {{"e4m3x2", 90}, {"e5m2x2", 90}, {"e2m1x2", 100}, {"e2m3x2", 100}, {"e3m2x2", 100}};
+  static const struct {
+    const char *name;
+    unsigned target;
+  } rows[] = {{"e4m3x2", 90}, {"e5m2x2", 90}, {"e2m1x2", 100}, {"e2m3x2", 100}, {"e3m2x2", 100}};
   for (size_t k = 0; k < 5; k++)
     for (int relu = 0; relu < 2; relu++) {
       const char *name = rows[k].name, *r = relu ? ".relu" : "";
@@ -254,14 +270,17 @@ static void tiny_formats(spec_list *list) {
       s->extra = &tinies[k];
       s->mode = relu ? EMU_RELU : 0;
       if (k == 2)
-        s->body = relu ? "cvt.rn.satfinite.relu.e2m1x2.f32 %x1, $1, $2; mov.b16 $0, {%x1, 0};" : "cvt.rn.satfinite.e2m1x2.f32 %x1, $1, $2; mov.b16 $0, {%x1, 0};";
+        s->body = relu ? "cvt.rn.satfinite.relu.e2m1x2.f32 %x1, $1, $2; mov.b16 $0, {%x1, 0};"
+                       : "cvt.rn.satfinite.e2m1x2.f32 %x1, $1, $2; mov.b16 $0, {%x1, 0};";
       s = spec_add(list, rows[k].target, "cvt.rn%s.f16x2.%s", r, name);
       spec_sources(s, 32, 1, 16, D_BITS);
       s->want = want_from_tiny;
       s->extra = &tinies[k];
       s->mode = relu ? EMU_RELU : 0;
       s->exhaustive = true;
-      if (k == 2) s->body = relu ? "mov.b16 {%x1, %x2}, $1; cvt.rn.relu.f16x2.e2m1x2 $0, %x1;" : "mov.b16 {%x1, %x2}, $1; cvt.rn.f16x2.e2m1x2 $0, %x1;";
+      if (k == 2)
+        s->body = relu ? "mov.b16 {%x1, %x2}, $1; cvt.rn.relu.f16x2.e2m1x2 $0, %x1;"
+                       : "mov.b16 {%x1, %x2}, $1; cvt.rn.f16x2.e2m1x2 $0, %x1;";
       if (k > 1) continue;
       s = spec_add(list, rows[k].target, "cvt.rn.satfinite%s.%s.f16x2", r, name);
       spec_sources(s, 16, 1, 32, D_F16);

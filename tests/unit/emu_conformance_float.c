@@ -68,7 +68,7 @@ static void arithmetic(spec_list *list) {
   }
 }
 
-// --- minimum, maximum, sign ------------------------------------------------------------------------------------------------------------
+// --- minimum, maximum, sign ----------------------------------------------------------------------------------------------------
 static uint64_t want_minmax(const uint64_t x[4], const spec *s) {
   uint64_t nan = s->f.frac_bits == 23 ? 0x7FFFFFFF : 0x7FFF;
   uint64_t a = x[0], b = x[1];
@@ -108,13 +108,15 @@ static void signs(spec_list *list) {
   static const char *const names[] = {"min", "max"};
   for (int max = 0; max < 2; max++) {
     for (int flags = 0; flags < 8; flags++) {
-      spec *s = spec_add(list, 90, "%s%s%s%s.f32", names[max], flags & 1 ? ".ftz" : "", flags & 2 ? ".NaN" : "", flags & 4 ? ".xorsign.abs" : "");
+      spec *s = spec_add(list, 90, "%s%s%s%s.f32", names[max], flags & 1 ? ".ftz" : "", flags & 2 ? ".NaN" : "",
+                         flags & 4 ? ".xorsign.abs" : "");
       spec_sources(s, 32, 2, 32, D_F32);
       s->want = want_minmax;
       s->f = f32;
       s->is_max = max;
       s->mode = (flags & 1 ? EMU_FTZ : 0) | (flags & 2 ? EMU_NAN : 0) | (flags & 4 ? EMU_XORSIGN_ABS : 0);
-      s = spec_add(list, 100, "%s%s%s%s.f32", names[max], flags & 1 ? ".ftz" : "", flags & 2 ? ".NaN" : "", flags & 4 ? ".abs" : "");
+      s = spec_add(list, 100, "%s%s%s%s.f32", names[max], flags & 1 ? ".ftz" : "", flags & 2 ? ".NaN" : "",
+                   flags & 4 ? ".abs" : "");
       spec_sources(s, 32, 3, 32, D_F32);
       s->want = want_minmax3;
       s->is_max = max;
@@ -126,8 +128,10 @@ static void signs(spec_list *list) {
     s->is_max = max;
   }
   for (int k = 0; k < 8; k++) {
-    static const char *const texts[] = {"abs.f32", "abs.ftz.f32", "neg.f32", "neg.ftz.f32", "copysign.f32", "abs.f64", "neg.f64", "copysign.f64"};
-    static const emu_op ops[] = {EMU_OP_ABS, EMU_OP_ABS, EMU_OP_NEG, EMU_OP_NEG, EMU_OP_COPYSIGN, EMU_OP_ABS, EMU_OP_NEG, EMU_OP_COPYSIGN};
+    static const char *const texts[] = {"abs.f32",      "abs.ftz.f32", "neg.f32", "neg.ftz.f32",
+                                        "copysign.f32", "abs.f64",     "neg.f64", "copysign.f64"};
+    static const emu_op ops[] = {EMU_OP_ABS,      EMU_OP_ABS, EMU_OP_NEG, EMU_OP_NEG,
+                                 EMU_OP_COPYSIGN, EMU_OP_ABS, EMU_OP_NEG, EMU_OP_COPYSIGN};
     spec *s = spec_add(list, 80, "%s", texts[k]);
     spec_sources(s, k < 5 ? 32 : 64, ops[k] == EMU_OP_COPYSIGN ? 2 : 1, k < 5 ? 32 : 64, k < 5 ? D_F32 : D_F64);
     s->op = ops[k];
@@ -136,15 +140,18 @@ static void signs(spec_list *list) {
   }
 }
 
-// --- comparisons -------------------------------------------------------------------------------------------------------------------------
-static const char *const cmp_names[] = {"eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"};
+// --- comparisons ---------------------------------------------------------------------------------------------------------------
+static const char *const cmp_names[] = {"eq", "ne",  "lt",  "le",  "gt",  "ge",  "lo",  "ls",  "hi",
+                                        "hs", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"};
 static double scalar_value(uint64_t v, const spec *s) {
   if (s->f.frac_bits == 52) return as_f64(v);
   if (s->f.frac_bits == 23) return as_f32(s->mode & EMU_FTZ ? flush((uint32_t)v) : (uint32_t)v);
   if ((s->mode & EMU_FTZ) && !(v & 0x7C00)) v &= 0x8000;
   return half_value((uint32_t)v & 0xFFFF, s->bf);
 }
-static uint64_t want_setp(const uint64_t x[4], const spec *s) { return compare_oracle((emu_cmp)s->cmp, scalar_value(x[0], s), scalar_value(x[1], s)); }
+static uint64_t want_setp(const uint64_t x[4], const spec *s) {
+  return compare_oracle((emu_cmp)s->cmp, scalar_value(x[0], s), scalar_value(x[1], s));
+}
 static uint64_t want_set_u32(const uint64_t x[4], const spec *s) { return want_setp(x, s) ? 0xFFFFFFFF : 0; }
 static uint64_t want_set_f32(const uint64_t x[4], const spec *s) { return want_setp(x, s) ? 0x3F800000 : 0; }
 static uint64_t want_testp(const uint64_t x[4], const spec *s) {
@@ -159,9 +166,10 @@ static uint64_t want_testp(const uint64_t x[4], const spec *s) {
   }
 }
 static void comparisons(spec_list *list) {
-  static const struct { const char *name; small_format f; bool bf, ftz; unsigned width, target; data_kind data; } types[] = {
-      {"f32", {8, 23}, false, false, 32, 80, D_F32}, {"f32", {8, 23}, false, true, 32, 80, D_F32}, {"f64", {11, 52}, false, false, 64, 80, D_F64},
-      {"f16", {5, 10}, false, false, 16, 80, D_F16}, {"f16", {5, 10}, false, true, 16, 80, D_F16}, {"bf16", {8, 7}, true, false, 16, 90, D_BF16}};
+  static const struct { const char *name; small_format f; bool bf, ftz; unsigned width, target; data_kind data;
+  } types[] = {{"f32", {8, 23}, false, false, 32, 80, D_F32},  {"f32", {8, 23}, false, true, 32, 80, D_F32},
+               {"f64", {11, 52}, false, false, 64, 80, D_F64}, {"f16", {5, 10}, false, false, 16, 80, D_F16},
+               {"f16", {5, 10}, false, true, 16, 80, D_F16},   {"bf16", {8, 7}, true, false, 16, 90, D_BF16}};
   for (size_t k = 0; k < sizeof types / sizeof *types; k++)
     for (int c = 0; c < 18; c++) {
       if (c >= 6 && c <= 9) continue;
@@ -188,7 +196,7 @@ static void comparisons(spec_list *list) {
     }
 }
 
-// --- approximations: the documented bounds (their bits are checked in arith_cvt_test.c) ----------------------------------------------------
+// --- approximations: the documented bounds (their bits are checked in arith_cvt_test.c) ----------------------------------------
 typedef double real_fn(double);
 static double real_rcp(double x) { return 1 / x; }
 static double real_rsqrt(double x) { return 1 / sqrt(x); }
@@ -198,7 +206,8 @@ static bool judge_relative(const uint64_t x[4], uint64_t got, const spec *s) {
   double want = (*f)(as_f32(a)), result = as_f32((uint32_t)got);
   if (isnan(want)) return (uint32_t)got == 0x7FFFFFFF;
   if (fabs(want) > 0x1.fffffep127) return fabs(result) >= 0x1.fffffcp127 && signbit(want) == signbit(result);
-  if (fabs(want) < 0x1p-126) return fabs(result) <= 0x1p-126 && (!(s->mode & EMU_FTZ) || fabs(result) == 0 || fabs(result) == 0x1p-126);
+  if (fabs(want) < 0x1p-126)
+    return fabs(result) <= 0x1p-126 && (!(s->mode & EMU_FTZ) || fabs(result) == 0 || fabs(result) == 0x1p-126);
   return fabs(result - want) <= fabs(want) * s->bound;
 }
 static bool judge_absolute(const uint64_t x[4], uint64_t got, const spec *s) {
@@ -219,9 +228,10 @@ static bool judge_divide(const uint64_t x[4], uint64_t got, const spec *s) {
 }
 static void approximations(spec_list *list) {
   static real_fn *const functions[] = {real_rcp, sqrt, real_rsqrt, exp2, tanh, log2, sin, cos};
-  static const struct { const char *name; double bound; bool absolute, no_ftz; } rows[] = {
-      {"rcp", 0x1p-23, false, false}, {"sqrt", 0x1p-23, false, false}, {"rsqrt", 0x1.6p-23, false, false}, {"ex2", 0x1p-22, false, false},
-      {"tanh", 0x1p-11, false, true}, {"lg2", 0x1p-16, true, false}, {"sin", 0x1p-18, true, false}, {"cos", 0x1p-18, true, false}};
+  static const struct { const char *name; double bound; bool absolute, no_ftz;
+  } rows[] = {{"rcp", 0x1p-23, false, false}, {"sqrt", 0x1p-23, false, false}, {"rsqrt", 0x1.6p-23, false, false},
+              {"ex2", 0x1p-22, false, false}, {"tanh", 0x1p-11, false, true},  {"lg2", 0x1p-16, true, false},
+              {"sin", 0x1p-18, true, false},  {"cos", 0x1p-18, true, false}};
   for (size_t k = 0; k < 8; k++)
     for (int ftz = 0; ftz < (rows[k].no_ftz ? 1 : 2); ftz++) {
       spec *s = spec_add(list, 80, "%s.approx%s.f32", rows[k].name, ftz ? ".ftz" : "");
@@ -269,7 +279,7 @@ void conform_float(spec_list *list) {
   mixed(list);
 }
 
-// --- halves ---------------------------------------------------------------------------------------------------------------------------------
+// --- halves --------------------------------------------------------------------------------------------------------------------
 static uint64_t each_half(const uint64_t x[4], const spec *s, uint64_t (*f)(const uint64_t *, const spec *)) {
   uint64_t r = 0;
   for (unsigned h = 0; h < s->result / 16; h++) {
@@ -337,7 +347,10 @@ void conform_half(spec_list *list) {
         bool ftz = flags & 1, fma = k == 3;
         int kind = flags >> 1;
         if ((ht->bf && (ftz || kind == 1)) || (kind == 2 && !fma)) continue;
-        snprintf(start, sizeof start, "%s%s%s%s", ops[k].name, fma || (kind == 0 && !ftz) ? ".rn" : "", ftz ? ".ftz" : "", kind == 1 ? ".sat" : kind == 2 ? ".relu" : "");
+        snprintf(start, sizeof start, "%s%s%s%s", ops[k].name, fma || (kind == 0 && !ftz) ? ".rn" : "", ftz ? ".ftz" : "",
+                 kind == 1   ? ".sat"
+                 : kind == 2 ? ".relu"
+                             : "");
         spec *s = half_spec(list, ht->bf && !fma ? 90 : 80, ht, start, ops[k].sources);
         s->op = ops[k].op;
         s->mode = (ftz ? EMU_FTZ : 0) | (kind == 1 ? EMU_SAT : kind == 2 ? EMU_RELU : 0);
@@ -346,7 +359,8 @@ void conform_half(spec_list *list) {
     for (int max = 0; max < 2; max++)
       for (int flags = 0; flags < 8; flags++) {
         if (ht->bf && (flags & 1)) continue;
-        snprintf(start, sizeof start, "%s%s%s%s", max ? "max" : "min", flags & 1 ? ".ftz" : "", flags & 2 ? ".NaN" : "", flags & 4 ? ".xorsign.abs" : "");
+        snprintf(start, sizeof start, "%s%s%s%s", max ? "max" : "min", flags & 1 ? ".ftz" : "", flags & 2 ? ".NaN" : "",
+                 flags & 4 ? ".xorsign.abs" : "");
         spec *s = half_spec(list, flags & 4 ? 90 : 80, ht, start, 2);
         s->is_max = max;
         s->mode = (flags & 1 ? EMU_FTZ : 0) | (flags & 2 ? EMU_NAN : 0) | (flags & 4 ? EMU_XORSIGN_ABS : 0);

@@ -6,7 +6,8 @@ static const int_type types[] = {{EMU_U16, 16, false}, {EMU_S16, 16, true}, {EMU
 static const char *const names[] = {"u16", "s16", "u32", "s32", "u64", "s64"};
 
 static uint64_t want_int(const uint64_t x[4], const spec *s) { return s->integer(x[0], x[1], x[2], x[3], s->t, s->mode); }
-static spec *int_spec(spec_list *list, const char *start, const char *type, int_type t, unsigned sources, uint32_t mode, int_oracle *oracle) {
+static spec *int_spec(spec_list *list, const char *start, const char *type, int_type t, unsigned sources, uint32_t mode,
+                      int_oracle *oracle) {
   spec *s = spec_add(list, 80, "%s%s%s", start, *type ? "." : "", type);
   spec_sources(s, t.bits, sources, t.bits, D_BITS);
   s->t = t;
@@ -141,7 +142,7 @@ static void bits(spec_list *list) {
   }
 }
 
-// --- comparison, selection -----------------------------------------------------------------------------------------------------------------
+// --- comparison, selection -----------------------------------------------------------------------------------------------------
 static bool int_compare(int c, wide p, wide q) {
   switch (c) {
     case 0: return p == q;
@@ -152,7 +153,9 @@ static bool int_compare(int c, wide p, wide q) {
     default: return p >= q;
   }
 }
-static uint64_t want_setp(const uint64_t x[4], const spec *s) { return int_compare(s->cmp, value(x[0], s->t), value(x[1], s->t)); }
+static uint64_t want_setp(const uint64_t x[4], const spec *s) {
+  return int_compare(s->cmp, value(x[0], s->t), value(x[1], s->t));
+}
 static uint64_t want_set(const uint64_t x[4], const spec *s) { return want_setp(x, s) ? 0xFFFFFFFF : 0; }
 static uint64_t want_combined(const uint64_t x[4], const spec *s) {   // p = (a lt b) op c, q = !(a lt b) op c, as 2q + p
   bool t = value(x[0], s->t) < value(x[1], s->t), c = x[2] & 1, p, q;
@@ -205,7 +208,8 @@ static void selection(spec_list *list) {
   }
   for (int k = 0; k < 3; k++) {
     static const char *const selps[] = {"selp.b16", "selp.b32", "selp.b64"};
-    static const char *const select[] = {"setp.ne.b32 %q1, $3, 0; selp.b16 $0, $1, $2, %q1;", "setp.ne.b32 %q1, $3, 0; selp.b32 $0, $1, $2, %q1;",
+    static const char *const select[] = {"setp.ne.b32 %q1, $3, 0; selp.b16 $0, $1, $2, %q1;",
+                                         "setp.ne.b32 %q1, $3, 0; selp.b32 $0, $1, $2, %q1;",
                                          "setp.ne.b32 %q1, $3, 0; selp.b64 $0, $1, $2, %q1;"};
     spec *s = spec_add(list, 80, "%s", selps[k]);
     spec_sources(s, 16u << k, 3, 16u << k, D_BITS);
@@ -216,7 +220,7 @@ static void selection(spec_list *list) {
   }
 }
 
-// --- carry chains: {source 1 : source 0} op {source 3 : source 2}, the upper half of the result ---------------------------------------------
+// --- carry chains: {source 1 : source 0} op {source 3 : source 2}, the upper half of the result --------------------------------
 static uint64_t want_chain(const uint64_t x[4], const spec *s) {
   unsigned w = s->t.bits;
   unsigned __int128 a, b, r;
@@ -241,16 +245,17 @@ static uint64_t want_mad_chain(const uint64_t x[4], const spec *s) {   // x0 * x
   return cut((wide)((p + c) >> w), w);
 }
 static void carries(spec_list *list) {
-  static const struct { const char *name, *body; unsigned bits; int sub; conform_oracle *want; } rows[] = {
-      {"add.cc.u32 addc.u32", "add.cc.u32 $0, $1, $3; addc.u32 $0, $2, $4;", 32, 0, want_chain},
-      {"sub.cc.u32 subc.u32", "sub.cc.u32 $0, $1, $3; subc.u32 $0, $2, $4;", 32, 1, want_chain},
-      {"add.cc.u64 addc.u64", "add.cc.u64 $0, $1, $3; addc.u64 $0, $2, $4;", 64, 0, want_chain},
-      {"sub.cc.s64 subc.s64", "sub.cc.s64 $0, $1, $3; subc.s64 $0, $2, $4;", 64, 1, want_chain},
-      {"addc.cc.u32", "add.cc.u32 $0, $1, $3; addc.cc.u32 $0, $2, $4; addc.u32 $0, 0, 0;", 32, 0, want_carry_out},
-      {"subc.cc.u32", "sub.cc.u32 $0, $1, $3; subc.cc.u32 $0, $2, $4; subc.u32 $0, 0, 0; and.b32 $0, $0, 1;", 32, 1, want_carry_out},
-      {"addc.cc.u64", "add.cc.u64 $0, $1, $3; addc.cc.u64 $0, $2, $4; addc.u64 $0, 0, 0;", 64, 0, want_carry_out},
-      {"mad.lo.cc.u32 madc.hi.u32", "mad.lo.cc.u32 $0, $1, $2, $3; madc.hi.u32 $0, $1, $2, $4;", 32, 0, want_mad_chain},
-      {"mad.lo.cc.u64 madc.hi.u64", "mad.lo.cc.u64 $0, $1, $2, $3; madc.hi.u64 $0, $1, $2, $4;", 64, 0, want_mad_chain}};
+  static const struct { const char *name, *body; unsigned bits; int sub; conform_oracle *want;
+  } rows[] = {{"add.cc.u32 addc.u32", "add.cc.u32 $0, $1, $3; addc.u32 $0, $2, $4;", 32, 0, want_chain},
+              {"sub.cc.u32 subc.u32", "sub.cc.u32 $0, $1, $3; subc.u32 $0, $2, $4;", 32, 1, want_chain},
+              {"add.cc.u64 addc.u64", "add.cc.u64 $0, $1, $3; addc.u64 $0, $2, $4;", 64, 0, want_chain},
+              {"sub.cc.s64 subc.s64", "sub.cc.s64 $0, $1, $3; subc.s64 $0, $2, $4;", 64, 1, want_chain},
+              {"addc.cc.u32", "add.cc.u32 $0, $1, $3; addc.cc.u32 $0, $2, $4; addc.u32 $0, 0, 0;", 32, 0, want_carry_out},
+              {"subc.cc.u32", "sub.cc.u32 $0, $1, $3; subc.cc.u32 $0, $2, $4; subc.u32 $0, 0, 0; and.b32 $0, $0, 1;", 32, 1,
+               want_carry_out},
+              {"addc.cc.u64", "add.cc.u64 $0, $1, $3; addc.cc.u64 $0, $2, $4; addc.u64 $0, 0, 0;", 64, 0, want_carry_out},
+              {"mad.lo.cc.u32 madc.hi.u32", "mad.lo.cc.u32 $0, $1, $2, $3; madc.hi.u32 $0, $1, $2, $4;", 32, 0, want_mad_chain},
+              {"mad.lo.cc.u64 madc.hi.u64", "mad.lo.cc.u64 $0, $1, $2, $3; madc.hi.u64 $0, $1, $2, $4;", 64, 0, want_mad_chain}};
   for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) {
     spec *s = spec_add(list, 80, "%s", rows[k].name);
     spec_sources(s, rows[k].bits, 4, rows[k].bits, D_BITS);
@@ -268,8 +273,9 @@ void conform_int(spec_list *list) {
   carries(list);
 }
 
-// --- warp-wide ----------------------------------------------------------------------------------------------------------------------------------
-static void warp_shfl(const uint64_t x[4][32], uint64_t want[32], const spec *s) {   // the ISA's pseudo code; result | predicate << 32
+// --- warp-wide -----------------------------------------------------------------------------------------------------------------
+static void warp_shfl(const uint64_t x[4][32], uint64_t want[32],
+                      const spec *s) {  // the ISA's pseudo code; result | predicate << 32
   for (int l = 0; l < 32; l++) {
     int b = x[1][l] & 31, c = x[2][l] & 31, mask = x[2][l] >> 8 & 31, j = l;
     int max_lane = (l & mask) | (c & ~mask), min_lane = l & mask;
@@ -286,7 +292,10 @@ static void warp_shfl(const uint64_t x[4][32], uint64_t want[32], const spec *s)
 static void warp_vote(const uint64_t x[4][32], uint64_t want[32], const spec *s) {
   uint32_t ballot = 0;
   for (int l = 0; l < 32; l++) ballot |= (uint32_t)(x[0][l] & 1) << l;
-  uint64_t r = s->cmp == 0 ? ballot : s->cmp == 1 ? ballot == UINT32_MAX : s->cmp == 2 ? ballot != 0 : ballot == 0 || ballot == UINT32_MAX;
+  uint64_t r = s->cmp == 0   ? ballot
+               : s->cmp == 1 ? ballot == UINT32_MAX
+               : s->cmp == 2 ? ballot != 0
+                             : ballot == 0 || ballot == UINT32_MAX;
   for (int l = 0; l < 32; l++) want[l] = r;
 }
 static void warp_match(const uint64_t x[4][32], uint64_t want[32], const spec *s) {
@@ -360,10 +369,12 @@ void conform_warps(spec_list *list) {
     s->cmp = k / 2;
     s->warp = warp_match;
   }
-  static const struct { const char *name; emu_op op; bool sign; } reduces[] = {
-      {"redux.sync.add.u32", EMU_OP_ADD, false}, {"redux.sync.add.s32", EMU_OP_ADD, true}, {"redux.sync.min.u32", EMU_OP_MIN, false},
-      {"redux.sync.min.s32", EMU_OP_MIN, true}, {"redux.sync.max.u32", EMU_OP_MAX, false}, {"redux.sync.max.s32", EMU_OP_MAX, true},
-      {"redux.sync.and.b32", EMU_OP_AND, false}, {"redux.sync.or.b32", EMU_OP_OR, false}, {"redux.sync.xor.b32", EMU_OP_XOR, false}};
+  static const struct { const char *name; emu_op op; bool sign;
+  } reduces[] = {{"redux.sync.add.u32", EMU_OP_ADD, false}, {"redux.sync.add.s32", EMU_OP_ADD, true},
+                 {"redux.sync.min.u32", EMU_OP_MIN, false}, {"redux.sync.min.s32", EMU_OP_MIN, true},
+                 {"redux.sync.max.u32", EMU_OP_MAX, false}, {"redux.sync.max.s32", EMU_OP_MAX, true},
+                 {"redux.sync.and.b32", EMU_OP_AND, false}, {"redux.sync.or.b32", EMU_OP_OR, false},
+                 {"redux.sync.xor.b32", EMU_OP_XOR, false}};
   for (size_t k = 0; k < sizeof reduces / sizeof *reduces; k++) {
     spec *s = spec_add(list, 80, "%s", reduces[k].name);
     spec_sources(s, 32, 1, 32, D_BITS);

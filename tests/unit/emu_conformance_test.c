@@ -15,7 +15,7 @@ static uint64_t rnd64(void) {
 }
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
-// --- building tables ---------------------------------------------------------------------------------------------------------------------
+// --- building tables -----------------------------------------------------------------------------------------------------------
 spec *spec_add(spec_list *list, unsigned target, const char *format, ...) {
   if (list->count == list->capacity) {
     list->capacity = list->capacity ? 2 * list->capacity : 256;
@@ -39,19 +39,53 @@ void spec_sources(spec *s, unsigned result, unsigned count, unsigned width, data
   }
 }
 
-// --- input data --------------------------------------------------------------------------------------------------------------------------
+// --- input data ----------------------------------------------------------------------------------------------------------------
 static uint64_t edge(data_kind kind, uint64_t r) {
-  static const uint32_t e32[] = {0, 0x80000000, 1, 0x80000001, 0x007FFFFF, 0x00800000, 0x80800000, 0x00FFFFFF, 0x33000000, 0x33000001, 0x33800000,
-                                 0x34000000, 0x387FC000, 0x387FE000, 0x38800000, 0x3F000000, 0x3F7FFFFF, 0x3F800000, 0xBF800000, 0x3F800001, 0x40000000,
-                                 0xC0490FDB, 0x43800000, 0x43E80000, 0x43F00000, 0x477FE000, 0x477FF000, 0x4B000000, 0x4F000000, 0xCF000000, 0x5F000000,
-                                 0x7E800000, 0x7F000000, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0xFF800000, 0x7F800001, 0x7FC00000, 0xFFFFFFFF};
-  static const uint16_t e16[] = {0, 0x8000, 1, 0x8001, 0x3FF, 0x400, 0x83FF, 0x7F, 0x80, 0x81, 0x3800, 0x3BFF, 0x3C00, 0xBC00, 0x3C01, 0x3F7F, 0x3F80,
-                                 0xBF80, 0x3F81, 0x4000, 0x6400, 0x7BFF, 0xFBFF, 0x7C00, 0xFC00, 0x7C01, 0x7E00, 0xFFFF, 0x7F7F, 0xFF7F, 0x7F80, 0xFF80, 0x7F81};
-  static const uint64_t e64[] = {0, 1, 0x000FFFFFFFFFFFFF, 0x0010000000000000, 0x3CA0000000000000, 0x3FE0000000000000, 0x3FEFFFFFFFFFFFFF, 0x3FF0000000000000,
-                                 0x3FF0000000000001, 0x4000000000000000, 0x40EFFC0000000000, 0x41E0000000000000, 0x43E0000000000000, 0x47EFFFFFE0000000,
-                                 0x47EFFFFFF0000000, 0x7FEFFFFFFFFFFFFF, 0x7FF0000000000000, 0x7FF0000000000001, 0x7FF8000000000123};
-  static const uint64_t ebits[] = {0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x100000000,
-                                   0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0xFFFFFFFFFFFFFFFF, 0xFFFFFFFF80000000, 0xAAAAAAAAAAAAAAAA};
+  static const uint32_t e32[] = {0,          0x80000000, 1,          0x80000001, 0x007FFFFF, 0x00800000, 0x80800000, 0x00FFFFFF,
+                                 0x33000000, 0x33000001, 0x33800000, 0x34000000, 0x387FC000, 0x387FE000, 0x38800000, 0x3F000000,
+                                 0x3F7FFFFF, 0x3F800000, 0xBF800000, 0x3F800001, 0x40000000, 0xC0490FDB, 0x43800000, 0x43E80000,
+                                 0x43F00000, 0x477FE000, 0x477FF000, 0x4B000000, 0x4F000000, 0xCF000000, 0x5F000000, 0x7E800000,
+                                 0x7F000000, 0x7F7FFFFF, 0xFF7FFFFF, 0x7F800000, 0xFF800000, 0x7F800001, 0x7FC00000, 0xFFFFFFFF};
+  static const uint16_t e16[] = {0,      0x8000, 1,      0x8001, 0x3FF,  0x400,  0x83FF, 0x7F,   0x80,   0x81,   0x3800,
+                                 0x3BFF, 0x3C00, 0xBC00, 0x3C01, 0x3F7F, 0x3F80, 0xBF80, 0x3F81, 0x4000, 0x6400, 0x7BFF,
+                                 0xFBFF, 0x7C00, 0xFC00, 0x7C01, 0x7E00, 0xFFFF, 0x7F7F, 0xFF7F, 0x7F80, 0xFF80, 0x7F81};
+  static const uint64_t e64[] = {0,
+                                 1,
+                                 0x000FFFFFFFFFFFFF,
+                                 0x0010000000000000,
+                                 0x3CA0000000000000,
+                                 0x3FE0000000000000,
+                                 0x3FEFFFFFFFFFFFFF,
+                                 0x3FF0000000000000,
+                                 0x3FF0000000000001,
+                                 0x4000000000000000,
+                                 0x40EFFC0000000000,
+                                 0x41E0000000000000,
+                                 0x43E0000000000000,
+                                 0x47EFFFFFE0000000,
+                                 0x47EFFFFFF0000000,
+                                 0x7FEFFFFFFFFFFFFF,
+                                 0x7FF0000000000000,
+                                 0x7FF0000000000001,
+                                 0x7FF8000000000123};
+  static const uint64_t ebits[] = {0,
+                                   1,
+                                   2,
+                                   0x7F,
+                                   0x80,
+                                   0xFF,
+                                   0x7FFF,
+                                   0x8000,
+                                   0xFFFF,
+                                   0x7FFFFFFF,
+                                   0x80000000,
+                                   0xFFFFFFFF,
+                                   0x100000000,
+                                   0x7FFFFFFFFFFFFFFF,
+                                   0x8000000000000000,
+                                   0xFFFFFFFFFFFFFFFF,
+                                   0xFFFFFFFF80000000,
+                                   0xAAAAAAAAAAAAAAAA};
   switch (kind) {
     case D_F32: return e32[r % COUNT(e32)] | (uint64_t)e32[(r >> 20) % COUNT(e32)] << 32;
     case D_F16: case D_BF16: return e16[r % COUNT(e16)] | (uint64_t)e16[(r >> 20) % COUNT(e16)] << 16;
@@ -75,7 +109,7 @@ static uint64_t datum(data_kind kind, unsigned index, unsigned source) {
 }
 static uint64_t narrow(uint64_t v, unsigned width) { return width >= 64 ? v : v & (((uint64_t)1 << width) - 1); }
 
-// --- writing PTX ----------------------------------------------------------------------------------------------------------------------------
+// --- writing PTX ---------------------------------------------------------------------------------------------------------------
 static const char *register_of(unsigned width) { return width == 16 ? "%h" : width == 64 ? "%l" : "%r"; }
 
 // Operands: $0 is the result register, $k the k-th source.
@@ -91,9 +125,15 @@ static void put_operands(ts_text *out, const spec *s, const char *pattern) {
   }
 }
 static void put_kernel(ts_text *out, const spec *s, size_t number) {
-  ts_text_printf(out, "// %s\n.visible .entry k%zu(.param .u64 d, .param .u64 s1, .param .u64 s2, .param .u64 s3, .param .u64 s4)\n{\n", s->text, number);
-  ts_text_puts(out, "  .reg .pred %q<4>;\n  .reg .b8 %x<3>;\n  .reg .b16 %h<6>;\n  .reg .b32 %r<6>, %t<4>, %u<4>;\n  .reg .b64 %l<6>, %a<6>, %o;\n");
-  ts_text_puts(out, "  mov.u32 %u1, %ctaid.x;\n  mov.u32 %u2, %ntid.x;\n  mov.u32 %u3, %tid.x;\n  mad.lo.u32 %u1, %u1, %u2, %u3;\n  mul.wide.u32 %o, %u1, 8;\n");
+  ts_text_printf(
+      out, "// %s\n.visible .entry k%zu(.param .u64 d, .param .u64 s1, .param .u64 s2, .param .u64 s3, .param .u64 s4)\n{\n",
+      s->text, number);
+  ts_text_puts(out,
+               "  .reg .pred %q<4>;\n  .reg .b8 %x<3>;\n  .reg .b16 %h<6>;\n  .reg .b32 %r<6>, %t<4>, %u<4>;\n  .reg .b64 %l<6>, "
+               "%a<6>, %o;\n");
+  ts_text_puts(out,
+               "  mov.u32 %u1, %ctaid.x;\n  mov.u32 %u2, %ntid.x;\n  mov.u32 %u3, %tid.x;\n  mad.lo.u32 %u1, %u1, %u2, %u3;\n  "
+               "mul.wide.u32 %o, %u1, 8;\n");
   for (unsigned k = 0; k < 4; k++) {
     if (!s->width[k]) continue;
     ts_text_printf(out, "  ld.param.u64 %%a%u, [s%u];\n  add.u64 %%a%u, %%a%u, %%o;\n", k + 1, k + 1, k + 1, k + 1);
@@ -115,7 +155,7 @@ static void put_kernel(ts_text *out, const spec *s, size_t number) {
   ts_text_puts(out, "  ret;\n}\n");
 }
 
-// --- running --------------------------------------------------------------------------------------------------------------------------------
+// --- running -------------------------------------------------------------------------------------------------------------------
 static void check_results(const spec *s, uint64_t (*x)[65536], const uint64_t *d, unsigned n) {
   for (unsigned i = 0; i < n; i++) {
     uint64_t v[4] = {x[0][i], x[1][i], x[2][i], x[3][i]}, want = 0;
@@ -133,15 +173,17 @@ static void check_results(const spec *s, uint64_t (*x)[65536], const uint64_t *d
       ok = d[i] == want;
     }
     if (!ok)
-      ck_abort_msg("%s (%llx, %llx, %llx, %llx): %llx%s%llx", s->text, (unsigned long long)v[0], (unsigned long long)v[1], (unsigned long long)v[2],
-                   (unsigned long long)v[3], (unsigned long long)d[i], s->judge ? ", out of bounds; not " : ", expected ", (unsigned long long)want);
+      ck_abort_msg("%s (%llx, %llx, %llx, %llx): %llx%s%llx", s->text, (unsigned long long)v[0], (unsigned long long)v[1],
+                   (unsigned long long)v[2], (unsigned long long)v[3], (unsigned long long)d[i],
+                   s->judge ? ", out of bounds; not " : ", expected ", (unsigned long long)want);
   }
 }
 
 static void run_specs(const spec_list *list, const char *name, unsigned target) {
   ts_text text = {0};
   static const char *const targets[] = {"sm_80", "sm_90", "sm_100a"};
-  ts_text_printf(&text, ".version %s\n.target %s\n.address_size 64\n", target == 100 ? "8.8" : "8.6", targets[target / 10 - 8 > 2 ? 2 : target / 10 - 8]);
+  ts_text_printf(&text, ".version %s\n.target %s\n.address_size 64\n", target == 100 ? "8.8" : "8.6",
+                 targets[target / 10 - 8 > 2 ? 2 : target / 10 - 8]);
   size_t kernels = 0;
   for (size_t k = 0; k < list->count; k++)
     if (list->items[k].target == target && (list->items[k].want || list->items[k].judge || list->items[k].warp)) {
@@ -179,7 +221,8 @@ static void run_specs(const spec_list *list, const char *name, unsigned target) 
     ck_assert_int_eq(emu_write(r.c, d, zero, n * 8), TS_OK);
     char entry[32];
     snprintf(entry, sizeof entry, "k%zu", k);
-    if (rig_launch(&r, entry, (dims){n / 256, 1, 1}, (dims){256, 1, 1}, 0, PARAMS(d, a[0], a[1], a[2], a[3])) != TS_OK) rig_fail(&r, s->text);
+    if (rig_launch(&r, entry, (dims){n / 256, 1, 1}, (dims){256, 1, 1}, 0, PARAMS(d, a[0], a[1], a[2], a[3])) != TS_OK)
+      rig_fail(&r, s->text);
     static uint64_t got[MOST];
     ck_assert_int_eq(emu_read(r.c, got, d, n * 8), TS_OK);
     check_results(s, x, got, n);
