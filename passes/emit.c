@@ -109,12 +109,13 @@ ts_status emit_row_coordinates(emitter *e, ir_value **list, ir_value **position)
   return TS_OK;
 }
 
-// An operand of an elementwise op from outside the group, aligned to the trailing features of `like`.
+// An operand of an elementwise op from outside the group, aligned to the trailing features of `like`. Without `like` dims of extent 1
+// keep their axes; else they broadcast.
 static ts_status load_outside(emitter *e, ir_value *v, const tile_of *like, unsigned rank, tile_of *out) {
   const ir_type *t = v->type;
   bool rows = has_rows(e, t) && t->rank >= rank;
   unsigned from = rows ? e->row_rank : 0, features = t->rank - from;
-  if (!rows && features > like->features)
+  if (!rows && features > (like ? like->features : 0))
     return LOWER_REFUSE(e->L, e->loc, "rule partial-row-broadcast: an operand covers some of the row dims only");
   TS_TRY(require_static(e, t, from));
   *out = (tile_of){.rows = rows, .features = features};
@@ -125,15 +126,15 @@ static ts_status load_outside(emitter *e, ir_value *v, const tile_of *like, unsi
   ir_value *zero = emit_zero(e);
   if (rows) index[d] = zero, at[d++] = ir_name(e->m, "m");
   for (unsigned i = 0; i < features; i++) {
-    bool unit = ir_size_is_value(t->shape[from + i], 1);
-    out->axis[i] = like->features >= features ? like->axis[like->features - features + i] : emit_axis(e, "f");
+    bool unit = like && ir_size_is_value(t->shape[from + i], 1);
+    out->axis[i] = like && like->features >= features ? like->axis[like->features - features + i] : emit_axis(e, "f");
     extent[i] = t->shape[from + i];
     index[d] = zero;
     at[d++] = unit ? e->m->none : out->axis[i];
   }
   unsigned kept = 0;   // dims of extent 1 broadcast: they have no axis
   for (unsigned i = 0; i < features; i++)
-    if (!ir_size_is_value(extent[i], 1)) out->axis[kept] = out->axis[i], extent[kept++] = extent[i];
+    if (!like || !ir_size_is_value(extent[i], 1)) out->axis[kept] = out->axis[i], extent[kept++] = extent[i];
   out->features = kept;
   ir_value *mem = tensor_param(e, v, rows, IR_PARAM_IN);
   out->tile = ir_load(&e->b, mem, index, at, NULL, tile_type(e, t->dtype, rows, kept, out->axis, extent));
@@ -160,7 +161,7 @@ static ts_status operand_tile(emitter *e, ir_value *v, const tile_of *like, unsi
 // A tensor with rows, of the group or from a buffer.
 static ts_status input_tile(emitter *e, ir_value *v, tile_of *out) {
   tile_of *known = tile_find(e, v);
-  if (!known) return load_outside(e, v, &(tile_of){0}, v->type->rank, out);
+  if (!known) return load_outside(e, v, NULL, v->type->rank, out);
   *out = *known;
   return TS_OK;
 }

@@ -1,0 +1,1 @@
+tessera_unit_test(passes_eval_test SOURCES passes_eval_test.c ../../drive/trial.c llama_text.c LIBS tessera_passes tessera_ir)
