@@ -1,0 +1,1 @@
+tessera_unit_test(model_eval_test SOURCES model_eval_test.c LIBS tessera_frontend tessera_ir)
