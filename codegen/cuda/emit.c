@@ -46,7 +46,7 @@ const char *cgc_shared_expr(cgc_emit *e, const char *expr) {
   const char *name = ts_map_get(&e->exprs, key);
   if (name) return name;
   name = cgc_name(e, "t");
-  ts_text_printf(&e->head, "  const int %s = %s;\n", name, expr);
+  ts_text_printf(&e->head, "  const int %s = t_plain(%s);\n", name, expr);
   ts_map_put(&e->exprs, key, (void *)(uintptr_t)name);
   return name;
 }
