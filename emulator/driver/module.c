@@ -89,12 +89,12 @@ static cu_result read_options(unsigned count, const int *names, void **values, j
   if (count && (!names || !values)) return CU_ERROR_INVALID_VALUE;
   for (unsigned i = 0; i < count; i++) {
     switch (names[i]) {
-    case CU_JIT_WALL_TIME: out->wall_time = (float *)&values[i]; break;
-    case CU_JIT_INFO_LOG: out->logs[0] = values[i]; break;
-    case CU_JIT_ERROR_LOG: out->logs[1] = values[i]; break;
-    case CU_JIT_INFO_LOG_BYTES: case CU_JIT_ERROR_LOG_BYTES:
-      out->sizes[names[i] == CU_JIT_ERROR_LOG_BYTES] = &values[i];
-      out->bytes[names[i] == CU_JIT_ERROR_LOG_BYTES] = (uint32_t)(uintptr_t)values[i];
+    case DRV_JIT_WALL_TIME: out->wall_time = (float *)&values[i]; break;
+    case DRV_JIT_INFO_LOG: out->logs[0] = values[i]; break;
+    case DRV_JIT_ERROR_LOG: out->logs[1] = values[i]; break;
+    case DRV_JIT_INFO_LOG_BYTES: case DRV_JIT_ERROR_LOG_BYTES:
+      out->sizes[names[i] == DRV_JIT_ERROR_LOG_BYTES] = &values[i];
+      out->bytes[names[i] == DRV_JIT_ERROR_LOG_BYTES] = (uint32_t)(uintptr_t)values[i];
       break;
     default:
       if (names[i] < 0 || names[i] > 40) return CU_ERROR_INVALID_VALUE;   // the others direct the compiler's work: nothing to do
@@ -519,7 +519,7 @@ cu_result drv_do_cuLinkAddData_v2(cu_handle h, int type, void *data, size_t byte
   (void)name, (void)options, (void)names, (void)values;
   if (!l) return CU_ERROR_INVALID_HANDLE;
   if (!data || !bytes || l->complete) return CU_ERROR_INVALID_VALUE;
-  if (type != CU_JIT_INPUT_PTX && type != CU_JIT_INPUT_FATBINARY) {
+  if (type != DRV_JIT_INPUT_PTX && type != DRV_JIT_INPUT_FATBINARY) {
     drv_say("cuLinkAddData: only PTX is executed; inputs of type %d can't be linked", type);
     return CU_ERROR_NO_BINARY_FOR_GPU;
   }

@@ -198,7 +198,7 @@ cu_result drv_do_cuGetProcAddress_v2(const char *symbol, void **out, int version
     best = entries[i].version;
     *out = entries[i].address;
   }
-  if (status) *status = *out ? CU_GET_PROC_FOUND : known ? CU_GET_PROC_VERSION : CU_GET_PROC_NOT_FOUND;
+  if (status) *status = *out ? DRV_GET_PROC_FOUND : known ? DRV_GET_PROC_VERSION : DRV_GET_PROC_NOT_FOUND;
   if (!*out && getenv("TESSERA_EMU_TRACE")) drv_say("cuGetProcAddress: no %s for CUDA %d", symbol, version);
   return *out || status ? CU_SUCCESS : CU_ERROR_NOT_FOUND;
 }

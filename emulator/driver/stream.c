@@ -92,8 +92,8 @@ cu_result drv_do_cuStreamAddCallback(cu_handle stream, cu_stream_callback *fn, v
 // --- events ------------------------------------------------------------------------------------------------------------------
 
 cu_result drv_do_cuEventCreate(cu_handle *out, unsigned flags) {
-  if (!out || flags & ~7u || (flags & CU_EVENT_INTERPROCESS && !(flags & CU_EVENT_DISABLE_TIMING))) return CU_ERROR_INVALID_VALUE;
-  if (flags & CU_EVENT_INTERPROCESS) return CU_ERROR_NOT_SUPPORTED;
+  if (!out || flags & ~7u || (flags & DRV_EVENT_INTERPROCESS && !(flags & DRV_EVENT_DISABLE_TIMING))) return CU_ERROR_INVALID_VALUE;
+  if (flags & DRV_EVENT_INTERPROCESS) return CU_ERROR_NOT_SUPPORTED;
   drv_event *e = calloc(1, sizeof *e);
   if (!e) return CU_ERROR_OUT_OF_MEMORY;
   e->context = drv_current();
@@ -137,7 +137,7 @@ cu_result drv_do_cuEventDestroy(cu_handle event) { return drv_do_cuEventDestroy_
 cu_result drv_do_cuEventElapsedTime_v2(float *ms, cu_handle from, cu_handle to) {
   drv_event *a = drv_find(from, DRV_EVENT), *b = drv_find(to, DRV_EVENT);
   if (!ms) return CU_ERROR_INVALID_VALUE;
-  if (!a || !b || !a->recorded || !b->recorded || (a->flags | b->flags) & CU_EVENT_DISABLE_TIMING) return CU_ERROR_INVALID_HANDLE;
+  if (!a || !b || !a->recorded || !b->recorded || (a->flags | b->flags) & DRV_EVENT_DISABLE_TIMING) return CU_ERROR_INVALID_HANDLE;
   *ms = (float)((double)(int64_t)(b->ns - a->ns) * 1e-6);
   return CU_SUCCESS;
 }

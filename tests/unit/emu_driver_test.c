@@ -282,7 +282,7 @@ START_TEST(modules) {
   cu_handle m, f;
   char log[300], small[8];
   memset(log, 'x', sizeof log);
-  int names[] = {CU_JIT_ERROR_LOG, CU_JIT_ERROR_LOG_BYTES, 7};
+  int names[] = {DRV_JIT_ERROR_LOG, DRV_JIT_ERROR_LOG_BYTES, 7};
   void *values[] = {log, (void *)sizeof log, (void *)4};
   IS(cu.cuModuleLoadDataEx(&m, PTX_HEAD ".visible .entry f()\n{\n  frobnicate.u32 %r1;\n}\n", 3, names, values), CU_ERROR_INVALID_PTX);
   ck_assert_msg(strstr(log, ":6:") && strstr(log, "frobnicate"), "log: %s", log);
@@ -583,15 +583,15 @@ START_TEST(entry_points) {
   void *p;
   int status;
   OK(cu.cuGetProcAddress_v2("cuMemAlloc", &p, 13000, 0, &status));
-  ck_assert(p == (void *)cu.cuMemAlloc_v2 && status == CU_GET_PROC_FOUND);
+  ck_assert(p == (void *)cu.cuMemAlloc_v2 && status == DRV_GET_PROC_FOUND);
   OK(cu.cuGetProcAddress_v2("cuCtxCreate", &p, 12000, 0, &status));
   ck_assert(p == (void *)cu.cuCtxCreate_v3);
   OK(cu.cuGetProcAddress_v2("cuCtxCreate", &p, 13000, 2, &status));
   ck_assert(p == (void *)cu.cuCtxCreate_v4);
   OK(cu.cuGetProcAddress_v2("cuMemAlloc", &p, 2000, 0, &status));
-  ck_assert(p == NULL && status == CU_GET_PROC_VERSION);
+  ck_assert(p == NULL && status == DRV_GET_PROC_VERSION);
   OK(cu.cuGetProcAddress_v2("cuNothing", &p, 13000, 0, &status));
-  ck_assert(p == NULL && status == CU_GET_PROC_NOT_FOUND);
+  ck_assert(p == NULL && status == DRV_GET_PROC_NOT_FOUND);
   IS(cu.cuGetProcAddress("cuNothing", &p, 13000, 0), CU_ERROR_NOT_FOUND);
   const void *table;
   IS(cu.cuGetExportTable(&table, "0123456789abcdef"), CU_ERROR_NOT_FOUND);
