@@ -139,28 +139,43 @@ static LLVMValueRef node(cgh_emit *e, const ir_fn *f, const ir_expr *n, LLVMValu
   return cgh_scalar_op(e, n->op, from, a[0], a[1], a[2]);
 }
 
+typedef struct apply_recipe {
+  const ir_fn *fn;
+  cgh_tile **operands, **results;
+  LLVMValueRef *v;          // by node
+} apply_recipe;
+
+static void make_apply(cgh_emit *e, cgh_tile *t, int64_t o) {
+  apply_recipe *r = t->recipe;
+  const ir_fn *f = r->fn;
+  for (uint32_t i = 0; i < f->count; i++) {
+    const ir_expr *n = &f->nodes[i];
+    r->v[i] = n->op == IR_SCALAR_PARAM ? cgh_view(e, r->operands[n->index], &t->shape, o, NULL) : node(e, f, n, r->v);
+  }
+  for (uint32_t i = 0; i < f->results; i++) {
+    LLVMValueRef out = r->v[f->outputs[i]];
+    r->results[i]->v[o] = t->shape.vec && !cgh_length(out) ? cgh_splat(e, out, (unsigned)t->shape.vec) : out;
+  }
+}
+
 void cgh_apply(cgh_emit *e, const ir_op *op) {
   const ir_attr *attr = ir_attr_find(op, "fn");
   const ir_fn *f = attr && attr->kind == IR_ATTR_FN ? attr->fn : NULL;
   if (!f || f->params != op->operand_count || f->results != op->result_count)
     return cgh_fail(e, &diag_host_not_finished, "apply without a function that fits its operands and results");
-  cgh_tile **x = ts_new_array(e->arena, cgh_tile *, op->operand_count),
-           **r = ts_new_array(e->arena, cgh_tile *, op->result_count);
+  apply_recipe *r = ts_new(e->arena, apply_recipe);
+  r->fn = f;
+  r->operands = ts_new_array(e->arena, cgh_tile *, op->operand_count);
+  r->results = ts_new_array(e->arena, cgh_tile *, op->result_count);
+  r->v = ts_new_array(e->arena, LLVMValueRef, f->count);
   cgh_shape s;
   if (!cgh_shape_of(e, op->results[0]->type, &s)) return;
   for (uint32_t i = 0; i < op->operand_count; i++)
-    if (!(x[i] = cgh_tile_of(e, op->operands[i]))) return;
-  for (uint32_t i = 0; i < op->result_count; i++) r[i] = cgh_new_tile(e, &s, op->results[i]->type->dtype);
-  LLVMValueRef *v = ts_new_array(e->arena, LLVMValueRef, f->count);
-  for (int64_t o = 0; o < s.outer && cgh_ok(e); o++) {
-    for (uint32_t i = 0; i < f->count; i++) {
-      const ir_expr *n = &f->nodes[i];
-      v[i] = n->op == IR_SCALAR_PARAM ? cgh_view(e, x[n->index], &s, o, NULL) : node(e, f, n, v);
-    }
-    for (uint32_t i = 0; i < op->result_count; i++) {
-      LLVMValueRef out = v[f->outputs[i]];
-      r[i]->v[o] = s.vec && !cgh_length(out) ? cgh_splat(e, out, (unsigned)s.vec) : out;
-    }
+    if (!(r->operands[i] = cgh_tile_of(e, op->operands[i]))) return;
+  for (uint32_t i = 0; i < op->result_count; i++) {
+    r->results[i] = cgh_new_tile(e, &s, op->results[i]->type->dtype);
+    r->results[i]->make = make_apply;
+    r->results[i]->recipe = r;
+    cgh_defer(e, op, i, r->results[i], op->operand_count, r->operands);
   }
-  for (uint32_t i = 0; i < op->result_count; i++) cgh_define(e, op->results[i], r[i]);
 }

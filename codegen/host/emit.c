@@ -287,7 +287,7 @@ static void emit_alloc(cgh_emit *e, const ir_op *op) {
 bool cgh_any(cgh_emit *e, const cgh_tile *t, LLVMValueRef *out) {
   LLVMValueRef any = NULL;
   if (t->dtype != IR_i1) return cgh_fail(e, &diag_host_not_finished, "a condition must be i1"), false;
-  for (int64_t i = 0; i < t->shape.outer; i++) any = any ? LLVMBuildOr(e->b, any, t->v[i], "") : t->v[i];
+  for (int64_t i = 0; i < t->shape.outer; i++) any = any ? LLVMBuildOr(e->b, any, cgh_value(e, t, i), "") : cgh_value(e, t, i);
   if (cgh_length(any)) any = cgh_unary(e, "llvm.vector.reduce.or", any);
   *out = any;
   return true;
@@ -318,6 +318,7 @@ static cgh_tile **yielded(cgh_emit *e, const ir_op *yield, const ir_op *op) {
     if (yield->operands[i]->type != op->results[i]->type)
       return cgh_fail(e, &diag_host_not_finished, "yield %u has another type than the op's result", i), NULL;
     if (!(t[i] = cgh_tile_of(e, yield->operands[i]))) return NULL;
+    for (int64_t o = 0; o < t[i]->shape.outer; o++) cgh_value(e, t[i], o);
   }
   return t;
 }
@@ -433,13 +434,16 @@ static void emit_op(cgh_emit *e, const ir_op *op) {
 
 // Prints the ops of a region; returns its yield (not printed), or NULL.
 static const ir_op *emit_region(cgh_emit *e, const ir_region *r) {
-  for (const ir_op *op = r->first; op && cgh_ok(e); op = op->next) {
+  const ir_op *op = r->first;
+  e->pending.count = 0;
+  for (; op && cgh_ok(e) && op->code != IR_OP_yield; op = op->next) {
     e->op = op;
     cgh_debug_op(e, op);
-    if (op->code == IR_OP_yield) return op;
+    if (op->region_count) cgh_flush(e);
     emit_op(e, op);
   }
-  return NULL;
+  e->pending.count = 0;   // what nobody asked for
+  return cgh_ok(e) ? op : NULL;
 }
 
 static void init_types(cgh_emit *e) {

@@ -20,22 +20,32 @@ typedef struct cgh_shape {
   int64_t outer, vec;   // number of LLVM values, elements of each; vec 0: scalars
 } cgh_shape;
 
-typedef struct cgh_tile {
+// Loads and applies are printed value by value where a later op first asks for them (cgh_value), not all at once: so what an
+// unrolled dot needs for one step stands just before that step, and few registers are live.
+typedef struct cgh_emit cgh_emit;
+typedef struct cgh_tile cgh_tile;
+typedef struct cgh_mem cgh_mem;
+struct cgh_tile {
   cgh_shape shape;
   ir_dtype dtype;
-  LLVMValueRef *v;   // [outer]
-} cgh_tile;
+  LLVMValueRef *v;   // [outer]; NULL: not printed yet
+  const ir_op *op;   // whose result this is, where values may be missing
+  void (*make)(cgh_emit *e, cgh_tile *t, int64_t outer);   // prints v[outer]
+  void *recipe;                                            // for `make`
+  const cgh_mem *from;                                     // a load: of this memory
+  unsigned depth;                                          // of the chain of missing values that it may hang on
+};
 
 // A memory operand: a buffer of the launch, or a panel.
-typedef struct cgh_mem {
+struct cgh_mem {
   const ir_type *type;
   LLVMValueRef base;
   LLVMValueRef stride[CGH_RANK];   // elements, i64
   LLVMValueRef scope, noalias;     // metadata: what it is, what it is apart from; may be NULL
   bool readonly;                   // role IN
-} cgh_mem;
+};
 
-typedef struct cgh_emit {
+struct cgh_emit {
   const ir_kernel *kernel;
   const cgh_isa *isa;
   ts_arena *arena;
@@ -58,7 +68,8 @@ typedef struct cgh_emit {
   const ir_op *op;                        // being printed, for messages
   struct LLVMOpaqueDIBuilder *debug;      // NULL: the kernel has no location
   LLVMMetadataRef scope;                  // of the function, for locations
-} cgh_emit;
+  TS_VEC(cgh_tile *) pending;             // tiles of this region with values that may be missing
+};
 
 // Records a refusal at the current op (once) and returns.
 void cgh_fail(cgh_emit *e, const ts_diag_kind *kind, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -87,6 +98,11 @@ void cgh_coords(const cgh_shape *s, int64_t outer, int64_t lane, int64_t *c);   
 cgh_tile *cgh_new_tile(cgh_emit *e, const cgh_shape *s, ir_dtype dtype);
 cgh_tile *cgh_tile_of(cgh_emit *e, const ir_value *v);   // NULL (and a refusal) when it has no value
 void cgh_define(cgh_emit *e, const ir_value *v, cgh_tile *t);
+LLVMValueRef cgh_value(cgh_emit *e, const cgh_tile *t, int64_t outer);        // v[outer], printed now if it was not yet
+// Defines a result of a load or apply by its recipe; `inputs` are the tiles that the recipe asks (NULL entries: none).
+void cgh_defer(cgh_emit *e, const ir_op *op, uint32_t result, cgh_tile *t, uint32_t count, cgh_tile *const *inputs);
+void cgh_flush(cgh_emit *e);                                                  // prints all that is missing: before a region opens
+void cgh_flush_loads(cgh_emit *e, const cgh_mem *written);                    // and before memory is written
 LLVMValueRef cgh_scalar(cgh_emit *e, const ir_value *v);   // of a rank-0 tile
 
 // One LLVM value built from elements of others: element i is lane `lane[i]` of `from[i]` (lane -1: `from[i]` is a scalar).

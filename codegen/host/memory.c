@@ -84,7 +84,7 @@ static bool read_access(cgh_emit *e, const ir_op *op, const cgh_tile *value, uns
     if (!t) return false;
     if (!ir_is_int(t->dtype)) return cgh_fail(e, &diag_host_not_finished, "index %u is not an integer", d), false;
     if (t->shape.rank) a->dim[d].tile = t;
-    else a->dim[d].scalar = cgh_convert(e, t->v[0], t->dtype, IR_i64);
+    else a->dim[d].scalar = cgh_convert(e, cgh_value(e, t, 0), t->dtype, IR_i64);
     if (value && t->shape.rank) add_axes(&a->shape, &t->shape);
   }
   if (value && a->mask) add_axes(&a->shape, &a->mask->shape);
@@ -248,32 +248,46 @@ static bool packed_bytes(const access *a) {
   return stride == 1;
 }
 
-void cgh_load(cgh_emit *e, const ir_op *op) {
+typedef struct load_recipe {
   access a;
-  if (!read_access(e, op, NULL, 0, &a)) return;
-  ir_dtype from = a.mem->type->dtype, to = op->results[0]->type->dtype;
-  double real = ir_attr_real(op, "other", 0);
-  LLVMValueRef other = from == IR_f32 || from == IR_f64 ? LLVMConstReal(a.element, real)
-                       : ir_is_float(from)              ? LLVMConstInt(a.element, ir_bits_of_float(from, real), false)
-                                                        : LLVMConstInt(a.element, (uint64_t)(int64_t)real, true);
-  cgh_tile *t = cgh_new_tile(e, &a.shape, to);
-  bool quads = packed_bytes(&a);
-  LLVMValueRef quad = NULL;
-  for (int64_t o = 0; o < a.shape.outer; o++) {
-    LLVMValueRef v;
-    if (a.shape.vec) {
-      v = load_vector(e, &a, o, other);
-    } else if (quads) {
-      if (o % 4 == 0) quad = load_at(e, &a, LLVMVectorType(e->i8, 4), address(e, &a, o));
-      v = LLVMBuildExtractElement(e->b, quad, LLVMConstInt(e->i32, (uint64_t)(o % 4), false), "");
-    } else {
-      LLVMValueRef p = address(e, &a, o), mask = a.mask ? cgh_view(e, a.mask, &a.shape, o, NULL) : NULL;
-      v = mask ? guarded_load(e, &a, a.element, guarded(e, &a, mask, p)) : load_at(e, &a, a.element, p);
-      if (mask && !LLVMIsNull(other)) v = cgh_select(e, mask, v, other);
-    }
-    t->v[o] = cgh_convert(e, v, from, to);
+  LLVMValueRef other;       // where the mask is false
+  LLVMValueRef *quads;      // four bytes at a time; NULL: another form
+} load_recipe;
+
+static LLVMValueRef load_value(cgh_emit *e, load_recipe *r, int64_t o) {
+  access *a = &r->a;
+  if (a->shape.vec) return load_vector(e, a, o, r->other);
+  if (r->quads) {
+    if (!r->quads[o / 4]) r->quads[o / 4] = load_at(e, a, LLVMVectorType(e->i8, 4), address(e, a, o / 4 * 4));
+    return LLVMBuildExtractElement(e->b, r->quads[o / 4], LLVMConstInt(e->i32, (uint64_t)(o % 4), false), "");
   }
-  cgh_define(e, op->results[0], t);
+  LLVMValueRef p = address(e, a, o), mask = a->mask ? cgh_view(e, a->mask, &a->shape, o, NULL) : NULL;
+  LLVMValueRef v = mask ? guarded_load(e, a, a->element, guarded(e, a, mask, p)) : load_at(e, a, a->element, p);
+  return mask && !LLVMIsNull(r->other) ? cgh_select(e, mask, v, r->other) : v;
+}
+
+static void make_load(cgh_emit *e, cgh_tile *t, int64_t o) {
+  load_recipe *r = t->recipe;
+  t->v[o] = cgh_convert(e, load_value(e, r, o), r->a.mem->type->dtype, t->dtype);
+}
+
+void cgh_load(cgh_emit *e, const ir_op *op) {
+  load_recipe *r = ts_new(e->arena, load_recipe);
+  access *a = &r->a;
+  if (!read_access(e, op, NULL, 0, a)) return;
+  ir_dtype from = a->mem->type->dtype;
+  double real = ir_attr_real(op, "other", 0);
+  r->other = from == IR_f32 || from == IR_f64 ? LLVMConstReal(a->element, real)
+             : ir_is_float(from)              ? LLVMConstInt(a->element, ir_bits_of_float(from, real), false)
+                                              : LLVMConstInt(a->element, (uint64_t)(int64_t)real, true);
+  if (packed_bytes(a)) r->quads = ts_new_array(e->arena, LLVMValueRef, (size_t)a->shape.outer / 4);
+  cgh_tile *t = cgh_new_tile(e, &a->shape, op->results[0]->type->dtype);
+  t->make = make_load;
+  t->recipe = r;
+  t->from = a->mem;
+  cgh_tile *inputs[CGH_RANK + 1] = {a->mask};
+  for (unsigned d = 0; d < a->rank; d++) inputs[1 + d] = a->dim[d].tile;
+  cgh_defer(e, op, 0, t, 1 + a->rank, inputs);
 }
 
 static void store_vector(cgh_emit *e, access *a, int64_t outer, LLVMValueRef v) {
@@ -311,6 +325,7 @@ void cgh_store(cgh_emit *e, const ir_op *op) {
   if (!v || !read_access(e, op, v, 1, &a)) return;
   if (a.mem->readonly) return cgh_fail(e, &diag_host_not_finished, "a store to a parameter of role in");
   ir_dtype to = a.mem->type->dtype;
+  cgh_flush_loads(e, a.mem);
   for (int64_t o = 0; o < a.shape.outer; o++) {
     if (a.shape.vec) {
       store_vector(e, &a, o, cgh_convert(e, cgh_view_full(e, v, &a.shape, o, NULL), v->dtype, to));
@@ -371,6 +386,7 @@ void cgh_atomic(cgh_emit *e, const ir_op *op) {
   LLVMAtomicRMWBinOp rmw = real ? kind->real : ir_is_signed(t) ? kind->sint : kind->uint;
   LLVMAtomicOrdering order = ordering_of(ir_attr_sym(op, "order"));
   cgh_tile *old = cgh_new_tile(e, &a.shape, t);
+  cgh_flush_loads(e, a.mem);
   for (int64_t o = 0; o < a.shape.outer; o++) {
     unsigned n = (unsigned)a.shape.vec;
     LLVMValueRef x = cgh_view_full(e, v, &a.shape, o, NULL), mask = a.mask ? cgh_view_full(e, a.mask, &a.shape, o, NULL) : NULL;

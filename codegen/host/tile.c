@@ -139,7 +139,7 @@ static cgh_tile *rearrange(cgh_emit *e, const relabelling *r, ir_dtype dtype) {
         int64_t *p = i < q->shape.lane ? &at : &in;
         *p = *p * q->shape.extent[i] + from[i];
       }
-      source[k] = q->v[at];
+      source[k] = cgh_value(e, q, at);
       lane[k] = q->shape.vec ? (int)in : -1;
     }
     if (s->vec) t->v[o] = cgh_gather(e, (unsigned)s->vec, source, lane);
@@ -180,7 +180,7 @@ static LLVMValueRef table_vector(cgh_emit *e, const cgh_tile *table, int axis, i
       int64_t *p = d < table->shape.lane ? &o : &l;
       *p = *p * table->shape.extent[d] + coord[d];
     }
-    source[i] = table->v[o];
+    source[i] = cgh_value(e, table, o);
     lane[i] = table->shape.vec ? (int)l : -1;
   }
   return cgh_gather(e, n, source, lane);

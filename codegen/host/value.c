@@ -148,12 +148,59 @@ cgh_tile *cgh_tile_of(cgh_emit *e, const ir_value *v) {
 
 void cgh_define(cgh_emit *e, const ir_value *v, cgh_tile *t) { ts_map_put(&e->tiles, ts_key(v), t); }
 
+LLVMValueRef cgh_value(cgh_emit *e, const cgh_tile *t, int64_t outer) {
+  if (t->v[outer]) return t->v[outer];
+  const ir_op *op = e->op;
+  e->op = t->op;
+  cgh_debug_op(e, t->op);
+  t->make(e, (cgh_tile *)t, outer);
+  e->op = op;
+  cgh_debug_op(e, op);
+  if (!t->v[outer]) t->v[outer] = cgh_splat(e, LLVMGetPoison(cgh_type(e, t->dtype)), (unsigned)t->shape.vec);   // refused
+  return t->v[outer];
+}
+
+static void print_all(cgh_emit *e, const cgh_tile *t) {
+  for (int64_t o = 0; o < t->shape.outer && cgh_ok(e); o++) cgh_value(e, t, o);
+}
+
+void cgh_defer(cgh_emit *e, const ir_op *op, uint32_t result, cgh_tile *t, uint32_t count, cgh_tile *const *inputs) {
+  enum { DEEPEST = 32 };   // recursion of cgh_value
+  t->op = op;
+  for (uint32_t i = 0; i < count; i++)
+    if (inputs[i] && inputs[i]->depth >= t->depth) t->depth = inputs[i]->depth + 1;
+  cgh_define(e, op->results[result], t);
+  if (t->depth < DEEPEST) {
+    ts_vec_push(e->arena, &e->pending, t);
+    return;
+  }
+  print_all(e, t);
+  t->depth = 0;
+}
+
+void cgh_flush(cgh_emit *e) {
+  for (size_t i = 0; i < e->pending.count; i++) print_all(e, e->pending.data[i]);
+  e->pending.count = 0;
+}
+
+// Panels are apart from each other and from all buffers; buffers of role IN from what is written.
+void cgh_flush_loads(cgh_emit *e, const cgh_mem *written) {
+  size_t kept = 0;
+  for (size_t i = 0; i < e->pending.count; i++) {
+    cgh_tile *t = e->pending.data[i];
+    bool apart = !t->from || t->from->readonly || (t->from != written && (t->from->scope || written->scope));
+    if (apart) e->pending.data[kept++] = t;
+    else print_all(e, t);
+  }
+  e->pending.count = kept;
+}
+
 LLVMValueRef cgh_scalar(cgh_emit *e, const ir_value *v) {
   cgh_tile *t = cgh_tile_of(e, v);
   if (!t) return NULL;
   if (t->shape.rank)
     return cgh_fail(e, &diag_host_op, "operand %s must be a scalar here", v->name ? v->name : "without a name"), NULL;
-  return t->v[0];
+  return cgh_value(e, t, 0);
 }
 
 // ---- rearranging -----------------------------------------------------------------------------------------------------------
@@ -194,8 +241,8 @@ LLVMValueRef cgh_gather(cgh_emit *e, unsigned n, LLVMValueRef *from, int *lane) 
 LLVMValueRef cgh_element(cgh_emit *e, const cgh_tile *t, const int64_t *coord) {
   int64_t outer, lane;
   position(&t->shape, coord, &outer, &lane);
-  if (!t->shape.vec) return t->v[outer];
-  return LLVMBuildExtractElement(e->b, t->v[outer], LLVMConstInt(e->i32, (uint64_t)lane, false), "");
+  if (!t->shape.vec) return cgh_value(e, t, outer);
+  return LLVMBuildExtractElement(e->b, cgh_value(e, t, outer), LLVMConstInt(e->i32, (uint64_t)lane, false), "");
 }
 
 static bool same_vectors(const cgh_shape *a, const cgh_shape *b) {
@@ -224,7 +271,7 @@ LLVMValueRef cgh_view(cgh_emit *e, const cgh_tile *t, const cgh_shape *s, int64_
   if (!inside) return cgh_element(e, t, from);
   if (q->vec && same_vectors(q, s)) {
     position(q, from, &o, &l);
-    return t->v[o];
+    return cgh_value(e, t, o);
   }
   LLVMValueRef source[CGH_MAX_VECTOR];
   int lane[CGH_MAX_VECTOR];
@@ -233,7 +280,7 @@ LLVMValueRef cgh_view(cgh_emit *e, const cgh_tile *t, const cgh_shape *s, int64_
     for (unsigned i = 0; i < q->rank; i++)
       if (at[i] >= 0) from[i] = c[at[i]];
     position(q, from, &o, &l);
-    source[k] = t->v[o];
+    source[k] = cgh_value(e, t, o);
     lane[k] = q->vec ? (int)l : -1;
   }
   return cgh_gather(e, (unsigned)s->vec, source, lane);

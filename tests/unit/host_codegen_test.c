@@ -741,7 +741,8 @@ START_TEST(test_refusals) {
   hk_init(&h);
   hk_begin(&h, "k");
   ir_value *wide = ir_full(&h.b, ir_const_real(&h.b, IR_f64, 0), hk_tile(&h, IR_f64, "i:16*"));
-  ir_apply_op(&h.b, IR_SCALAR_erf, wide, NULL, NULL);
+  ir_value *to = hk_param_c(&h, "y", IR_PARAM_OUT, IR_f64, 1, (int64_t[]){64});
+  hk_store(&h, to, NULL, "i", ir_apply_op(&h.b, IR_SCALAR_erf, wide, NULL, NULL), NULL);
   expect_refusal(&h, &diag_host_scalar, "erf of f64");
 }
 END_TEST
