@@ -727,7 +727,7 @@ static ts_status build(cuda_schedule *s, part_range *r, size_t count, bool prefi
     const ir_param *p = &s->from->params.data[i];
     const ir_type *type = p->value->type;
     if (p->role == IR_PARAM_IN && type->rank == 2 && cuda_reads_products(s->from, p->value)) {
-      TS_TRY(cuda_pack(s, i, wide > narrow ? wide : narrow, compute_type(s, &r[0].c)));
+      TS_TRY(cuda_pack(s, i, wide > narrow ? wide : narrow, compute_type(s, &r[0].c), false));
       continue;
     }
     if (type->encoding) {

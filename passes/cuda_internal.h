@@ -86,9 +86,9 @@ ir_value *cuda_fetch(cuda_schedule *s, ir_value *panel, ir_value *const *index, 
 void cuda_put(cuda_schedule *s, ir_value *panel, ir_value *const *index, const ts_sym *at, ir_value *v);
 const ir_size *cuda_axis_size(const ir_part *part, ts_sym name);
 
-// Packs a rank-2 weight: `rows` is what N is padded to a multiple of.
-ts_status cuda_pack(cuda_schedule *s, uint32_t param, int64_t rows, ir_dtype compute);
-// Element loads of a packed table row by row: a hook of the translator for row kernels.
+// Packs a rank-2 weight: `rows` is what N is padded to a multiple of. `bytes`: the kernel sees the codes as bytes
+// [N/32, K/32, lane, byte of the lane] (to read elements), which are the same bytes.
+ts_status cuda_pack(cuda_schedule *s, uint32_t param, int64_t rows, ir_dtype compute, bool bytes);
 bool cuda_reads_products(const ir_kernel *k, const ir_value *mem);
 
 ts_status cuda_contract(ir_module *m, const ir_kernel *p, const pass_cuda_target *t, pass_log *log, pass_schedules *out);

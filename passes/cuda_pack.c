@@ -73,7 +73,7 @@ static ts_status derive_digits(cuda_schedule *s, cuda_weight *w, ir_digit *list,
   return TS_OK;
 }
 
-static ts_status pack_codes(cuda_schedule *s, cuda_weight *w, const ir_weight *shape, const ir_encoding *e) {
+static ts_status pack_codes(cuda_schedule *s, cuda_weight *w, const ir_weight *shape, const ir_encoding *e, bool bytes) {
   const ir_field *code = &e->field[0];
   int64_t low = (ir_is_signed(code->type) ? -(INT64_C(1) << (code->bits - 1)) : 0) - code->bias;
   w->type = code->bits <= 4 ? IR_u4 : IR_u8;
@@ -85,7 +85,8 @@ static ts_status pack_codes(cuda_schedule *s, cuda_weight *w, const ir_weight *s
   TS_TRY(ir_repack_pack(shape, &r, list, count, s->from->loc, s->m->diags));
   int64_t dims[CUDA_DIGITS + 2];
   for (unsigned i = 0; i < count; i++) dims[i] = list[i].radix;
-  w->mem = packed_param(s, w->param, &r, "codes", w->type, count, dims);
+  const int64_t flat[4] = {w->rows / 32, w->chunks, 32, 4 * ir_dtype_bits(w->type)};
+  w->mem = bytes ? packed_param(s, w->param, &r, "codes", IR_u8, 4, flat) : packed_param(s, w->param, &r, "codes", w->type, count, dims);
   // A lane needs the scales of n, n + 8, n + 16, n + 24: side by side.
   const ir_digit per_group[] = {{0, 32, w->rows / 32}, {1, 1, w->groups}, {0, 1, 8}, {0, 8, 4}};
   int64_t scale_dims[4] = {w->rows / 32, w->groups, 8, 4};
@@ -98,7 +99,7 @@ static ts_status pack_codes(cuda_schedule *s, cuda_weight *w, const ir_weight *s
   return TS_OK;
 }
 
-ts_status cuda_pack(cuda_schedule *s, uint32_t param, int64_t rows, ir_dtype compute) {
+ts_status cuda_pack(cuda_schedule *s, uint32_t param, int64_t rows, ir_dtype compute, bool bytes) {
   const ir_type *t = s->from->params.data[param].value->type;
   const ir_encoding *e = t->encoding ? t->encoding : ir_encoding_plain(t->dtype);
   cuda_weight *w = ts_new(s->m->arena, cuda_weight);
@@ -109,7 +110,7 @@ ts_status cuda_pack(cuda_schedule *s, uint32_t param, int64_t rows, ir_dtype com
   TS_TRY(ir_encoding_bind(e, 2, shape.shape, s->from->loc, s->m->diags, &shape.bound));
   w->codes = affine_form(e, w);
   if (w->codes) {
-    TS_TRY(pack_codes(s, w, &shape, e));
+    TS_TRY(pack_codes(s, w, &shape, e, bytes));
   } else {
     w->type = compute;
     ir_repack r = {.what = IR_WHAT_VALUE, .as = w->type};

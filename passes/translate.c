@@ -208,6 +208,21 @@ static ts_status translate_index(pass_translator *t, const ir_op *op, unsigned r
   return TS_OK;
 }
 
+// Bounds along the axes of `at`, and along the axes that index tiles run over: a row past the end has no row to be read or written.
+static ir_value *access_mask(pass_translator *t, unsigned rank, const ts_sym *at, ir_value *const *index, ir_value *mask) {
+  ts_sym axes[32];
+  unsigned count = 0;
+  for (unsigned d = 0; d < rank && count < 16; d++)
+    if (at[d] != t->m->none) axes[count++] = at[d];
+  for (unsigned d = 0; d < rank; d++)
+    for (unsigned k = 0; k < index[d]->type->rank && count < 32; k++) {
+      bool known = false;
+      for (unsigned i = 0; i < count; i++) known |= axes[i] == index[d]->type->axes[k];
+      if (!known) axes[count++] = index[d]->type->axes[k];
+    }
+  return pass_bounds_mask(t, count, axes, mask);
+}
+
 static ts_status translate_load(pass_translator *t, const ir_op *op, ir_value **out) {
   uint32_t param;
   ir_value *mem = op->operands[0];
@@ -218,7 +233,7 @@ static ts_status translate_load(pass_translator *t, const ir_op *op, ir_value **
   ir_value *index[16], *mask = NULL;
   TS_TRY(translate_index(t, op, rank, at, index));
   if (ir_attr_int(op, "masked", 0)) TS_TRY(pass_translate_value(t, op->operands[1 + rank], &mask));
-  mask = pass_bounds_mask(t, rank, at, mask);
+  mask = access_mask(t, rank, at, index, mask);
   const ir_type *r = op->results[0]->type;   // a file's plain type is widened to the logical one
   *out = ir_load(&t->b, t->params[param], index, at, mask, pass_boxed_type(t, t->params[param]->type->dtype, r->rank, r->axes));
   *out = ir_cast(&t->b, *out, r->dtype);
@@ -235,7 +250,7 @@ static ts_status translate_store(pass_translator *t, const ir_op *op) {
   TS_TRY(pass_translate_value(t, op->operands[1 + rank], &v));   // first: relabels in it make the boxes of `at`
   TS_TRY(translate_index(t, op, rank, at, index));
   if (ir_attr_int(op, "masked", 0)) TS_TRY(pass_translate_value(t, op->operands[2 + rank], &mask));
-  mask = pass_bounds_mask(t, rank, at, mask);
+  mask = access_mask(t, rank, at, index, mask);
   ir_store(&t->b, t->params[param], index, at, v, mask);
   return TS_OK;
 }
@@ -256,7 +271,8 @@ static ts_status translate_map(pass_translator *t, const ir_op *op) {
   entry = ir_apply_op(&t->b, IR_SCALAR_min, entry, last, NULL);
   ts_sym at[2] = {t->m->none, t->m->none};
   const ir_type *type = ir_type_with_dtype(t->m, ir_broadcast_type(t->m, IR_i32, 2, (ir_value *[]){entry, list}), IR_i32);
-  ir_value *page = ir_load(&t->b, t->params[param], (ir_value *[]){list, entry}, at, NULL, type);
+  ir_value *index[2] = {list, entry};
+  ir_value *page = ir_load(&t->b, t->params[param], index, at, access_mask(t, 2, at, index, NULL), type);
   pass_bind_value(t, op->results[0], ir_cast(&t->b, page, IR_i64));
   pass_bind_value(t, op->results[1], with_const(&t->b, IR_SCALAR_rem, position, granule));
   return TS_OK;

@@ -1,5 +1,6 @@
 // The CUDA back end and schedules: kernels run by the emulator against the evaluator, on odd sizes; accepted for every target.
 #include "tests/unit/cuda_rig.h"
+#include "tests/unit/llama_text.h"
 
 // A product of x[m, K] and a weight [N, K].
 static const char *product(ts_arena *a, int64_t N, int64_t K, const char *x, const char *w, const char *y) {
@@ -62,6 +63,52 @@ START_TEST(test_products_compile) {
 }
 END_TEST
 
+// ---- the kernels of a language model --------------------------------------------------------------------------------------
+enum { BATCH = 2, SEQ = 21, WIDTH = 4, PAGES = 9, CONTEXT = 64 };
+
+static int64_t llama_integers(const char *param, int64_t i, int64_t count) {
+  if (strcmp(param, "tokens") == 0) return (i * 7 + 3) % 90;
+  if (strcmp(param, "rows") == 0 || strncmp(param, "seq", 3) == 0) return i % 2 ? 4 : SEQ;   // rows of each list in this call
+  if (strncmp(param, "length", 6) == 0) return i % 2 ? 17 : 3;
+  if (strcmp(param, "pages") == 0) return (i * 4 + 1) % PAGES;
+  if (strcmp(param, "pos") == 0) return (i * 5) % CONTEXT;
+  (void)count;
+  return 0;
+}
+
+static void run_llama(const char *target, const llama_shape *shape, bool compile_only) {
+  ts_text text = {0};
+  llama_text(shape, &text);
+  cuda_rig r;
+  cuda_rig_open(&r, ts_text_z(&text));
+  const cuda_bind binds[] = {{"b", BATCH}, {"s", SEQ}, {"m", BATCH * SEQ}, {"w", WIDTH}, {"p", PAGES}};
+  unsigned known = 0;
+  cuda_bind bound[5];
+  for (int i = 0; i < 5; i++)
+    if (ir_size_find(r.m->sizes, ts_str_of(binds[i].symbol))) bound[known++] = binds[i];
+  for (size_t i = 0; i < r.plan->kernels.count; i++) {
+    const char *name = r.plan->kernels.data[i]->name;
+    if (compile_only) cuda_rig_compile_all(&r, name);
+    else cuda_rig_compare(&r, name, cgc_target_of_name(ts_str_of(target)), bound, known, llama_integers, 4e-3);
+  }
+  cuda_rig_close(&r);
+  ts_text_deinit(&text);
+}
+
+START_TEST(test_llama) {
+  if (!cuda_tools_here()) return;
+  run_llama("sm_80", &(llama_shape){64, 4, 2, 16, 96, 91, CONTEXT, "q4_1", "adjacent", NULL}, false);
+  run_llama("sm_75", &(llama_shape){96, 6, 2, 16, 160, 96, CONTEXT, "q8_0", "half", NULL}, false);
+  run_llama("sm_120", &(llama_shape){64, 2, 2, 32, 96, 90, CONTEXT, "f16", "half", NULL}, false);
+}
+END_TEST
+
+START_TEST(test_llama_compile) {
+  if (!cuda_tools_here()) return;
+  run_llama(NULL, &(llama_shape){576, 9, 3, 64, 1536, 49152, CONTEXT, "q4_1", "half", NULL}, true);
+}
+END_TEST
+
 int main(void) {
   ts_arena a;
   ts_arena_init(&a);
@@ -71,6 +118,8 @@ int main(void) {
   tcase_add_test(t, test_products_f16);
   tcase_add_test(t, test_products_codes);
   tcase_add_test(t, test_products_compile);
+  tcase_add_test(t, test_llama);
+  tcase_add_test(t, test_llama_compile);
   suite_add_tcase(s, t);
   SRunner *runner = srunner_create(s);
   srunner_run_all(runner, CK_ENV);

@@ -23,6 +23,7 @@ void cuda_rig_open(cuda_rig *r, const char *text) {
   ts_sym file = ts_intern_z(&r->names, "test.tir");
   ts_diags_add_source(&r->diags, file, ts_str_of(text));
   if (ir_parse_module(r->m, file, ts_str_of(text)) != TS_OK || ir_verify_module(r->m) != TS_OK) give_up(r, "does not parse", "module");
+  if (r->m->functions.count && pass_lower(r->m, &(pass_lower_options){true}, &r->log, &r->plan) != TS_OK) give_up(r, "does not lower", "module");
 }
 
 void cuda_rig_close(cuda_rig *r) {
@@ -35,6 +36,8 @@ void cuda_rig_close(cuda_rig *r) {
 const ir_kernel *cuda_rig_kernel(cuda_rig *r, const char *name) {
   for (size_t i = 0; i < r->m->kernels.count; i++)
     if (strcmp(r->m->kernels.data[i]->name, name) == 0) return r->m->kernels.data[i];
+  for (size_t i = 0; r->plan && i < r->plan->kernels.count; i++)
+    if (strcmp(r->plan->kernels.data[i]->name, name) == 0) return r->plan->kernels.data[i];
   ck_abort_msg("no kernel %s", name);
   return NULL;
 }

@@ -4,6 +4,7 @@
 #include "codegen/cuda/cuda.h"
 #include "ir/eval.h"
 #include "ir/weights.h"
+#include "passes/lower.h"
 #include "passes/schedule_cuda.h"
 #include "tests/unit/emu_harness.h"
 
@@ -16,6 +17,7 @@ typedef struct cuda_rig {
   ts_interner names;
   ts_diags diags;
   ir_module *m;
+  plan *plan;                              // of a module with functions, else NULL
   pass_log log;
   int64_t symbols[64];
   uint64_t seed;
