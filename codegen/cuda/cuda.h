@@ -23,7 +23,7 @@ typedef struct cgc_target {
   const char *name;            // "sm_80"
   unsigned number;             // 80
   uint32_t shared;             // bytes a block may have
-  unsigned ptx, driver;
+  unsigned ptx;                // least PTX ISA that knows it: 70 is 7.0
   bool cp_async, ldmatrix, mma16, mma8, bf16, cvt2;
 } cgc_target;
 unsigned cgc_target_count(void);
@@ -60,7 +60,9 @@ typedef struct cgc_code {
   uint32_t registers, spill_bytes, stack_bytes, static_shared;   // what nvJitLink's log says
   const ir_size **dims;
   uint32_t dim_count;
-  ts_str log;
+  unsigned ptx_isa;              // of the PTX: 90 is 9.0
+  unsigned driver;               // least driver for the PTX, as cuDriverGetVersion says it: NVRTC's own version
+  ts_str log;                    // nvJitLink's
 } cgc_code;
 // Compiles one kernel. Deterministic. Memory of the result comes from `a`.
 ts_status cgc_compile(const cgc_toolchain *tc, const ir_kernel *k, const cgc_target *t, ts_arena *a, ts_diags *d, cgc_code *out);

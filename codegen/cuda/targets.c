@@ -2,8 +2,8 @@
 #include "codegen/cuda/cuda.h"
 
 static const cgc_target targets[] = {
-#define CGC_TARGET(name, number, shared, ptx, driver, cp_async, ldmatrix, mma16, mma8, bf16, cvt2) \
-  {#name, number, shared, ptx, driver, cp_async, ldmatrix, mma16, mma8, bf16, cvt2},
+#define CGC_TARGET(name, number, shared, ptx, cp_async, ldmatrix, mma16, mma8, bf16, cvt2) \
+  {#name, number, shared, ptx, cp_async, ldmatrix, mma16, mma8, bf16, cvt2},
 #include "codegen/cuda/targets.def"
 #undef CGC_TARGET
 };

@@ -104,9 +104,22 @@ static ts_status to_ptx(const cgc_toolchain *tc, const ir_kernel *k, const cgc_t
   if (r == 0) r = f->compile(prog, 3, options);
   ts_status s = TS_OK;
   if (r == 0) {
-    out->ptx = text_of(a, prog, f->ptx_size, (link_get *)f->ptx);
+    size_t n = 0;
+    if (f->ptx_size(prog, &n) == 0 && n) {
+      char *p = ts_arena_alloc(a, n + 1, 1);
+      if (f->ptx(prog, p) == 0) out->ptx = ts_str_of(p);
+    }
+    const char *version = out->ptx.data ? strstr(out->ptx.data, ".version ") : NULL;
+    unsigned major = 0, minor = 0;
+    if (version && sscanf(version, ".version %u.%u", &major, &minor) == 2) out->ptx_isa = major * 10 + minor;
+    out->driver = tc->version;
   } else {
-    ts_str log = prog ? text_of(a, prog, f->log_size, (link_get *)f->log) : (ts_str){0};
+    size_t n = 0;
+    ts_str log = {0};
+    if (prog && f->log_size(prog, &n) == 0 && n) {
+      char *p = ts_arena_alloc(a, n + 1, 1);
+      if (f->log(prog, p) == 0) log = ts_str_of(p);
+    }
     s = ts_report(d, k->loc, &diag_cuda_compile, "kernel %s for %s: NVRTC says (error %d): %.*s", k->name, t->name, r, (int)(log.len < 1500 ? log.len : 1500),
                   log.data ? log.data : "");
   }
@@ -114,7 +127,7 @@ static ts_status to_ptx(const cgc_toolchain *tc, const ir_kernel *k, const cgc_t
   return s;
 }
 
-// The number in front of (or behind) a phrase of the log; 0 when it does not occur.
+// The number in front of a phrase of the log; 0 when it does not occur.
 static uint32_t number_before(const char *log, const char *phrase) {
   const char *p = log ? strstr(log, phrase) : NULL;
   if (!p) return 0;

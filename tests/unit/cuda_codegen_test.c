@@ -109,6 +109,134 @@ START_TEST(test_llama_compile) {
 }
 END_TEST
 
+// ---- rows and epilogues --------------------------------------------------------------------------------------------------------
+static const char rows_text[] =
+  "module @rows\ndim n 1..1000\nweight @g : f32[100] as f32\nweight @c : f32[100] as f32\nweight @w : f32[128, 96] as f16\nweight @b : f32[128] as f32\n"
+  "func @f(%x: tensor<f32[n, 100]>) -> (y: tensor<f32[n, 100]>, z: tensor<f32[n, 100]>, u: tensor<f32[n, 100]>) {\n"
+  "  %g = weight \"g\" : tensor<f32[100] as f32>\n  %c = weight \"c\" : tensor<f32[100] as f32>\n"
+  "  %y = rms_norm %x, %g {eps=1e-05} : tensor<f32[n, 100]>\n  %z = softmax %x : tensor<f32[n, 100]>\n"
+  "  %u = layer_norm %x, %g, %c {eps=1e-05} : tensor<f32[n, 100]>\n  return %y, %z, %u\n}\n"
+  "func @l(%x: tensor<f32[n, 96]>) -> (y: tensor<f32[n, 128]>) {\n"
+  "  %w = weight \"w\" : tensor<f32[128, 96] as f16>\n  %b = weight \"b\" : tensor<f32[128] as f32>\n  %h = linear %x, %w, %b : tensor<f32[n, 128]>\n"
+  "  %y = map(%h) { (a) -> a * 0.5 * (1.0 + erf(a * 0.70710678)) } : tensor<f32[n, 128]>\n  return %y\n}\n";
+
+START_TEST(test_rows) {
+  if (!cuda_tools_here()) return;
+  static const char *const names[] = {"rms_norm", "softmax", "layer_norm", "w"};
+  static const char *const targets[] = {"sm_75", "sm_80", "sm_120"};
+  for (int t = 0; t < 3; t++) {
+    cuda_rig r;
+    cuda_rig_open(&r, rows_text);
+    for (int i = 0; i < 4; i++)
+      for (int64_t n = 1; n < 70; n += 33)
+        cuda_rig_compare(&r, names[i], cgc_target_of_name(ts_str_of(targets[t])), &(cuda_bind){"m", n}, 1, NULL, i == 3 ? 2e-3 : 1e-5);
+    cuda_rig_close(&r);
+  }
+}
+END_TEST
+
+// ---- text, repeatability, refusals ------------------------------------------------------------------------------------------------
+// A kernel made for `target`; the first variant.
+static const ir_kernel *scheduled(cuda_rig *r, const char *target, const char *kernel) {
+  pass_cuda_target t = cuda_rig_target(r, cgc_target_of_name(ts_str_of(target)));
+  pass_schedules s;
+  ck_assert_int_eq(pass_schedule_cuda(r->m, cuda_rig_kernel(r, kernel), &t, &r->log, &s), TS_OK);
+  return s.variants.data[0].kernel;
+}
+
+// A dump of a scheduled kernel, parsed again, gives the same CUDA text; printing twice gives the same bytes.
+START_TEST(test_text) {
+  ts_arena a;
+  ts_arena_init(&a);
+  cuda_rig r, again;
+  cuda_rig_open(&r, product(&a, 128, 128, "f32", "f32[128, 128] as q4_1", "f32"));
+  const ir_kernel *k = scheduled(&r, "sm_80", "k");
+  ts_text dump = {0}, one = {0}, two = {0}, three = {0};
+  uint32_t shared[3];
+  const cgc_target *t = cgc_target_of_name(TS_STR("sm_80"));
+  ir_print_kernel(r.m, k, false, &dump);
+  ck_assert_int_eq(cgc_kernel_to_cuda(k, t, &r.arena, &r.diags, &one, &shared[0]), TS_OK);
+  ck_assert_int_eq(cgc_kernel_to_cuda(k, t, &r.arena, &r.diags, &two, &shared[1]), TS_OK);
+  ck_assert_str_eq(ts_text_z(&one), ts_text_z(&two));
+  cuda_rig_open(&again, ts_text_z(&dump));
+  ck_assert_int_eq(cgc_kernel_to_cuda(again.m->kernels.data[0], t, &again.arena, &again.diags, &three, &shared[2]), TS_OK);
+  // Places in the source differ; the code does not.
+  const char *p = strstr(ts_text_z(&one), "extern \"C\""), *q = strstr(ts_text_z(&three), "extern \"C\"");
+  ck_assert(p && q);
+  while (*p && *q) {
+    const char *pe = strchr(p, '\n'), *qe = strchr(q, '\n');
+    const char *pc = strstr(p, "// "), *qc = strstr(q, "// ");
+    size_t pn = (size_t)((pc && pc < pe ? pc : pe) - p), qn = (size_t)((qc && qc < qe ? qc : qe) - q);
+    ck_assert_msg(pn == qn && memcmp(p, q, pn) == 0, "%.*s\n%.*s", (int)(pe - p), p, (int)(qe - q), q);
+    p = pe + 1, q = qe + 1;
+  }
+  ck_assert(shared[0] == shared[1] && shared[1] == shared[2]);
+  cuda_rig_close(&again);
+  cuda_rig_close(&r);
+  ts_text_deinit(&dump), ts_text_deinit(&one), ts_text_deinit(&two), ts_text_deinit(&three);
+  ts_arena_deinit(&a);
+}
+END_TEST
+
+static void expect_refusal(const char *text, const char *target, const ts_diag_kind *kind) {
+  cuda_rig r;
+  cuda_rig_open(&r, text);
+  ts_text out = {0};
+  ck_assert_int_ne(cgc_kernel_to_cuda(r.m->kernels.data[0], cgc_target_of_name(ts_str_of(target)), &r.arena, &r.diags, &out, NULL), TS_OK);
+  ck_assert_msg(ts_diags_has(&r.diags, kind), "not refused by %s", kind->id);
+  ts_text_deinit(&out);
+  cuda_rig_close(&r);
+}
+
+#define HEAD(target) "kernel @k scheduled cuda target(" target ") grid(1, 1, 1) warps(1) {\n  in %x: mem<f32[64]>\n  out %y: mem<f32[64]>\n  body {\n"
+START_TEST(test_refusals) {
+  expect_refusal("kernel @k scheduled host target(host.avx2) grid(1, 1, 1) {\n  in %x: mem<f32[8]>\n  body {\n    %0 = load %x[0] {at=[n]} : f32[n: 8] lanes n\n  }\n}\n",
+                 "sm_80", &diag_cuda_not_finished);
+  // operands in different threads
+  expect_refusal(HEAD("sm_80") "    %0 = load %x[0] {at=[n]} : f32[n: 64] layout([n:64] {reg: n/32; lane: n%32})\n"
+                               "    %1 = load %x[0] {at=[n]} : f32[n: 64] layout([n:64] {reg: n%2; lane: n/2})\n"
+                               "    %2 = apply(%0, %1) { (a, b) -> a + b } : f32[n: 64] layout([n:64] {reg: n/32; lane: n%32})\n"
+                               "    store %y[0], %2 {at=[n]}\n  }\n}\n",
+                 "sm_80", &diag_cuda_not_finished);
+  // a tile that no layout spreads, too large for one thread
+  expect_refusal("kernel @k scheduled cuda target(sm_80) grid(1, 1, 1) warps(1) {\n  in %x: mem<f32[4096]>\n  body {\n    %0 = load %x[0] {at=[n]} : f32[n: 4096]\n  }\n}\n",
+                 "sm_80", &diag_cuda_not_finished);
+  // more shared memory than there is
+  expect_refusal(HEAD("sm_80") "    %0 = alloc : panel<f32[512, 512]>\n    %1 = load %0[0, 0] {at=[_, _]} : f32\n  }\n}\n", "sm_80", &diag_cuda_shared);
+  // an instruction that the target lacks
+  ts_arena a;
+  ts_arena_init(&a);
+  cuda_rig r;
+  cuda_rig_open(&r, product(&a, 128, 128, "f16", "f32[128, 128] as q4_1", "f32"));
+  ts_text out = {0};
+  ck_assert_int_ne(cgc_kernel_to_cuda(scheduled(&r, "sm_80", "k"), cgc_target_of_name(TS_STR("sm_75")), &r.arena, &r.diags, &out, NULL), TS_OK);
+  ck_assert(ts_diags_has(&r.diags, &diag_cuda_op));
+  ts_text_deinit(&out);
+  cuda_rig_close(&r);
+  ts_arena_deinit(&a);
+}
+END_TEST
+
+START_TEST(test_facts) {
+  if (!cuda_tools_here()) return;
+  ts_arena a;
+  ts_arena_init(&a);
+  cuda_rig r;
+  cuda_rig_open(&r, product(&a, 128, 128, "f16", "f16[128, 128]", "f32"));
+  cgc_code one, two;
+  const ir_kernel *k = scheduled(&r, "sm_80", "k");
+  const cgc_target *t = cgc_target_of_name(TS_STR("sm_80"));
+  ck_assert_int_eq(cgc_compile(&cuda_tools, k, t, &r.arena, &r.diags, &one), TS_OK);
+  ck_assert_int_eq(cgc_compile(&cuda_tools, k, t, &r.arena, &r.diags, &two), TS_OK);
+  ck_assert(one.cubin_bytes && one.cubin_bytes == two.cubin_bytes && memcmp(one.cubin, two.cubin, one.cubin_bytes) == 0);
+  ck_assert(ts_str_eq(one.ptx, two.ptx));
+  ck_assert(one.threads == 128 && one.shared >= 4 * 2 * 128 * 80 / 2 && one.registers > 32 && one.registers <= 255);
+  ck_assert(one.ptx_isa >= t->ptx && one.driver == cuda_tools.version && one.dim_count == 1);
+  cuda_rig_close(&r);
+  ts_arena_deinit(&a);
+}
+END_TEST
+
 int main(void) {
   ts_arena a;
   ts_arena_init(&a);
@@ -118,6 +246,10 @@ int main(void) {
   tcase_add_test(t, test_products_f16);
   tcase_add_test(t, test_products_codes);
   tcase_add_test(t, test_products_compile);
+  tcase_add_test(t, test_rows);
+  tcase_add_test(t, test_text);
+  tcase_add_test(t, test_refusals);
+  tcase_add_test(t, test_facts);
   tcase_add_test(t, test_llama);
   tcase_add_test(t, test_llama_compile);
   suite_add_tcase(s, t);
