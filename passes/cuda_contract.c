@@ -613,7 +613,9 @@ static ts_status finish(staging *p) {
   bool deep = g->KS > 1;
   ts_sym ks = ir_name(s->m, "ks");
   ir_value *zero = pass_int(b, 0), *panel[MAX_DOTS], *stats[MAX_SUMS];
-  const int64_t shape[3] = {g->KS, g->BM, g->BN}, stride[3] = {g->BM * (g->BN + PAD), g->BN + PAD, 1};
+  int64_t pitch = g->BN + PAD;
+  if ((int64_t)c->product_count * g->KS * g->BM * pitch * 4 > s->target->shared) pitch = g->BN;   // then with conflicts of banks
+  const int64_t shape[3] = {g->KS, g->BM, g->BN}, stride[3] = {g->BM * pitch, pitch, 1};
   for (unsigned i = 0; i < c->product_count; i++) {
     panel[i] = cuda_alloc(s, IR_f32, 2 + deep, deep ? shape : shape + 1, deep ? stride : stride + 1);
     cuda_put(s, panel[i], (ir_value *[]){zero, zero, zero}, (ts_sym[]){deep ? ks : c->m, deep ? c->m : c->n, c->n}, p->acc[i]);
@@ -691,10 +693,7 @@ static ts_status emit_parts(cuda_schedule *s, const part_range *ranges, size_t c
   return TS_OK;
 }
 
-static ir_dtype compute_type(const cuda_schedule *s, const contract *c) {
-  const ir_type *t = c->input->type;
-  return t->dtype == IR_bf16 && s->target->bf16 ? IR_bf16 : IR_f16;
-}
+static ir_dtype compute_type(const contract *c) { return c->input->type->dtype == IR_bf16 ? IR_bf16 : IR_f16; }
 
 static int64_t choose_columns(const part_range *r, size_t count, int64_t most, int64_t least_width) {
   for (int64_t n = most; n >= least_width; n /= 2) {
@@ -718,6 +717,8 @@ static ts_status build(cuda_schedule *s, part_range *r, size_t count, bool prefi
     int64_t n = least_columns(&r[i].c);
     if (n > need) need = n;
     if (r[i].c.product_count > dots) dots = r[i].c.product_count;
+    if (compute_type(&r[i].c) == IR_bf16 && !s->target->bf16)
+      return CUDA_REFUSE(s, s->from->loc, "rule bf16-absent: %s has no products of bf16; take float f16", s->target->name);
   }
   int64_t wide = choose_columns(r, count, dots > 1 ? 64 : 128, need), narrow = choose_columns(r, count, 128, 32);
   while (narrow > need && choose_columns(r, count, narrow / 2, need) == narrow / 2) narrow /= 2;
@@ -727,7 +728,7 @@ static ts_status build(cuda_schedule *s, part_range *r, size_t count, bool prefi
     const ir_param *p = &s->from->params.data[i];
     const ir_type *type = p->value->type;
     if (p->role == IR_PARAM_IN && type->rank == 2 && cuda_reads_products(s->from, p->value)) {
-      TS_TRY(cuda_pack(s, i, wide > narrow ? wide : narrow, compute_type(s, &r[0].c), false));
+      TS_TRY(cuda_pack(s, i, wide > narrow ? wide : narrow, compute_type(&r[0].c), false));
       continue;
     }
     if (type->encoding) {
@@ -748,7 +749,8 @@ static ts_status build(cuda_schedule *s, part_range *r, size_t count, bool prefi
   tiling g = {.BN = prefill ? wide : narrow, .KS = 1, .WM = 1};
   int64_t unit = codes ? 32 : 16;
   if (prefill) {
-    bool large = !codes && dots == 1 && s->target->cp_async && g.BN >= 128;
+    bool large = !codes && dots == 1 && g.BN >= 128;
+    for (size_t i = 0; i < count; i++) large &= r[i].c.sum_count == 0;
     g.BM = large ? 128 : 64;
     g.WN = least(codes ? 4 : 2, g.BN / unit);
     g.WM = 4 / g.WN;
@@ -762,7 +764,7 @@ static ts_status build(cuda_schedule *s, part_range *r, size_t count, bool prefi
   for (size_t i = 0; i < count; i++) {
     ir_dtype own = IR_VOID;
     r[i].g = g;
-    r[i].g.compute = compute_type(s, &r[i].c);
+    r[i].g.compute = compute_type(&r[i].c);
     r[i].g.async_x = g.KS == 1 && s->target->cp_async && plain_rows(s, &r[i].c, &own) && own == r[i].g.compute;
     r[i].g.async_w = s->target->cp_async;
     r[i].g.buffers = r[i].g.async_x ? 4 : 2;

@@ -14,6 +14,8 @@ typedef struct pass_cuda_target {
   bool cp_async, mma16, bf16;  // copies in flight; m16n8k16 (else m16n8k8); products of bf16
 } pass_cuda_target;
 
+// Kernels made for different targets agree in parameters, sources, grid and guards, as one launch program runs them all; they differ
+// in what is inside. (Threads and shared memory of a block belong to the compiled code.)
 ts_status pass_schedule_cuda(ir_module *m, const ir_kernel *p, const pass_cuda_target *t, pass_log *log, pass_schedules *out);
 
 #endif

@@ -198,13 +198,33 @@ void cuda_rig_compare(cuda_rig *r, const char *kernel, const cgc_target *t, cons
   for (size_t v = 0; v < s.variants.count; v++) run_variant(r, k, &s.variants.data[v], t, o, tolerance);
 }
 
+// One launch program runs the kernels of all targets.
+static void check_agreement(const pass_schedules *a, const pass_schedules *b) {
+  ck_assert_uint_eq(a->variants.count, b->variants.count);
+  for (size_t v = 0; v < a->variants.count; v++) {
+    const pass_scheduled *x = &a->variants.data[v], *y = &b->variants.data[v];
+    ck_assert(x->guard == y->guard && x->kernel->params.count == y->kernel->params.count);
+    for (int i = 0; i < 3; i++) ck_assert(x->kernel->grid[i] == y->kernel->grid[i]);
+    for (size_t i = 0; i < x->kernel->params.count; i++) {
+      ck_assert(x->kernel->params.data[i].value->type == y->kernel->params.data[i].value->type);
+      const pass_source *p = &x->sources[i], *q = &y->sources[i];
+      ck_assert(p->param == q->param && p->packed == q->packed);
+      if (p->packed) ck_assert(p->packing.what == q->packing.what && p->packing.bytes == q->packing.bytes && p->packing.digits == q->packing.digits &&
+                               memcmp(p->packing.digit, q->packing.digit, p->packing.digits * sizeof *p->packing.digit) == 0);
+    }
+  }
+}
+
 void cuda_rig_compile_all(cuda_rig *r, const char *kernel) {
   const ir_kernel *k = cuda_rig_kernel(r, kernel);
+  pass_schedules first = {0};
   for (unsigned i = 0; i < cgc_target_count(); i++) {
     const cgc_target *t = cgc_target_get(i);
     pass_cuda_target target = cuda_rig_target(r, t);
     pass_schedules s;
     if (pass_schedule_cuda(r->m, k, &target, &r->log, &s) != TS_OK) give_up(r, "has no schedule", kernel);
+    if (i == 0) first = s;
+    else check_agreement(&first, &s);
     for (size_t v = 0; v < s.variants.count; v++) {
       cgc_code code;
       if (cgc_compile(&cuda_tools, s.variants.data[v].kernel, t, &r->arena, &r->diags, &code) != TS_OK) give_up(r, "does not compile", kernel);
