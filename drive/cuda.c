@@ -67,7 +67,7 @@ static void add_code(cuda_compiling *c, cg_artifact *art, uint32_t target) {
     if (!art) continue;
     uint32_t ptx = cg_artifact_image(art, CG_IMAGE_PTX, ts_arena_strndup(c->a, code->ptx.data, code->ptx.len), code->ptx.len);
     uint32_t cubin = code->cubin ? cg_artifact_image(art, CG_IMAGE_CUBIN, ts_arena_copy(c->a, code->cubin, code->cubin_bytes, 16), code->cubin_bytes) : IR_LNONE;
-    cg_artifact_code(art, target, (uint32_t)i, (cg_code){.image = cubin, .ptx = ptx, .symbol = j->kernel->name, .threads = {code->threads, 1, 1}, .shared = code->shared});
+    cg_artifact_code(art, target, (uint32_t)i, (cg_code){.image = cubin, .ptx = ptx, .symbol = ts_arena_strdup(c->a, code->entry), .threads = {code->threads, 1, 1}, .shared = code->shared});
   }
 }
 
@@ -104,7 +104,7 @@ static ts_status add_target(cuda_compiling *c, const cgc_target *t, cg_artifact 
   if (s == TS_OK) s = dump_code(c, dump);
   if (s == TS_OK) {
     uint32_t number = 0;
-    if (art) number = cg_artifact_target(art, (cg_target){t->name, cg_artifact_program(art, program->program), t->driver});
+    if (art) number = cg_artifact_target(art, (cg_target){t->name, cg_artifact_program(art, program->program), c->toolchain->version});
     add_code(c, art, number);
     if (art) drive_add_weights(c->a, art, program, seen);
   }

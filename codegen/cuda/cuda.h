@@ -7,7 +7,7 @@
 // and 16 bits share 32-bit registers where the layout gives a thread whole words of them. Panels whose lives do not meet share
 // shared memory: a schedule puts a barrier between the last access to one and the first to another.
 //
-// Entry: extern "C" __global__ void NAME(T0 *p0, ..., long long d0, ...): the kernel's params in order, then the call symbols of
+// Entry: extern "C" __global__ void ENTRY(T0 *p0, ..., long long d0, ...): the kernel's params in order, then the call symbols of
 // cgc_kernel_dims. Blocks have 32 * warps threads. Buffers are aligned to 16 bytes; role IN must not be written meanwhile.
 // A `raise` whose condition holds traps.
 #ifndef TESSERA_CODEGEN_CUDA_H
@@ -54,6 +54,7 @@ void cgc_toolchain_close(cgc_toolchain *t);
 
 typedef struct cgc_code {
   ts_str cuda, ptx;
+  const char *entry;             // the kernel's name with '_' for what a C name can't have
   const unsigned char *cubin;    // NULL when nvJitLink is missing
   size_t cubin_bytes;
   uint32_t threads, shared;      // of a block; dynamic shared memory in bytes

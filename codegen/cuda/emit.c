@@ -287,8 +287,8 @@ static const ir_op *print_region(cgc_emit *e, const ir_region *r) {
 }
 
 // A C identifier from the kernel's name.
-static const char *entry_name(cgc_emit *e, const char *name) {
-  char *n = ts_arena_strdup(e->arena, name);
+const char *cgc_entry_name(ts_arena *a, const ir_kernel *k) {
+  char *n = ts_arena_strdup(a, k->name ? k->name : "kernel");
   for (char *p = n; *p; p++)
     if (!((*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9') || *p == '_')) *p = '_';
   return n;
@@ -299,7 +299,7 @@ static void print_entry(cgc_emit *e, ts_text *out) {
   ts_text_printf(out, "// kernel %s for %s\n", k->name, e->target->name);
   ts_text_printf(out, "#define T_SM %u\n", e->target->number);
   for (size_t i = 0; i < sizeof prelude / sizeof *prelude; i++) ts_text_printf(out, "%s\n", prelude[i]);
-  ts_text_printf(out, "extern \"C\" __global__ void __launch_bounds__(%u) %s(", 32 * e->warps, entry_name(e, k->name));
+  ts_text_printf(out, "extern \"C\" __global__ void __launch_bounds__(%u) %s(", 32 * e->warps, cgc_entry_name(e->arena, k));
   const char *comma = "";
   for (size_t i = 0; i < k->params.count; i++, comma = ", ") {
     const ir_type *t = k->params.data[i].value->type;

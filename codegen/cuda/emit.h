@@ -68,6 +68,7 @@ void cgc_line(cgc_emit *e, const char *fmt, ...) __attribute__((format(printf, 2
 const char *cgc_text(cgc_emit *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 const char *cgc_name(cgc_emit *e, const char *prefix);                                     // a fresh name
 const char *cgc_shared_expr(cgc_emit *e, const char *expr);   // the name of an int in the head with this value; equal ones share it
+const char *cgc_entry_name(ts_arena *a, const ir_kernel *k);
 const char *cgc_size(cgc_emit *e, const ir_size *s);
 
 // ---- form.c --------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 // NVRTC and nvJitLink, opened at run time: text to PTX, PTX to machine code and the facts in its log.
-#include "codegen/cuda/cuda.h"
+#include "codegen/cuda/emit.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -175,6 +175,7 @@ ts_status cgc_compile(const cgc_toolchain *tc, const ir_kernel *k, const cgc_tar
   if (s == TS_OK) out->cuda = (ts_str){ts_arena_strndup(a, ts_text_z(&text), text.len), text.len};
   ts_text_deinit(&text);
   if (s != TS_OK) return s;
+  out->entry = cgc_entry_name(a, k);
   out->dims = cgc_kernel_dims(k, a, &out->dim_count);
   TS_TRY(to_ptx(tc, k, t, a, d, out));
   return tc->nvjitlink ? to_cubin(tc, k, t, a, d, out) : TS_OK;
