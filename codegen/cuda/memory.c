@@ -129,6 +129,10 @@ typedef struct access {
 static const char *plus(cgc_emit *e, const char *sum, const char *x) { return sum ? cgc_text(e, "%s + %s", sum, x) : x; }
 
 static const char *scaled(cgc_emit *e, const char *x, const cgc_mem *m, unsigned d) {
+  if (m->type->dtype == IR_u4) {   // pointers count bytes
+    if (m->stride_value[d] < 2 || m->stride_value[d] % 2) return cgc_fail(e, &diag_cuda_op, "an index that moves by half a byte"), "0";
+    return m->stride_value[d] == 2 ? x : cgc_text(e, "(%s) * %lldll", x, (long long)(m->stride_value[d] / 2));
+  }
   return m->stride_value[d] == 1 ? x : cgc_text(e, "(%s) * %s", x, m->stride[d]);
 }
 
@@ -197,7 +201,6 @@ static bool find_addresses(cgc_emit *e, const ir_op *op, uint32_t first, const t
   }
   if (!cgc_ok(e)) return false;
   a->pointer = cgc_name(e, "q");
-  if (sum && m->type->dtype == IR_u4) sum = cgc_text(e, "(%s) / 2", sum);
   cgc_line(e, sum ? "auto *%s = %s + (%s);" : "auto *%s = %s;", a->pointer, m->base, sum);
   for (int r = 0; r < f->regs; r++) {
     a->offset[r] += constant;
@@ -206,7 +209,7 @@ static bool find_addresses(cgc_emit *e, const ir_op *op, uint32_t first, const t
       if (dynamic[s] && strcmp(dynamic[s], dynamic[r]) == 0) a->row[r] = a->row[s];
     if (!dynamic[r] || a->row[r] != a->pointer) continue;
     a->row[r] = cgc_name(e, "q");
-    cgc_line(e, "auto *%s = %s + (%s)%s;", a->row[r], a->pointer, dynamic[r], m->type->dtype == IR_u4 ? " / 2" : "");
+    cgc_line(e, "auto *%s = %s + (%s);", a->row[r], a->pointer, dynamic[r]);
   }
   return true;
 }
