@@ -27,8 +27,8 @@ try:
 
     golden = load_json(os.path.join(data, "golden_exact.json"))
     golden = golden.get("prompts", golden)
-    # ten times the error of the same arithmetic in float32 (measured: 1.1e-4)
-    bound = 1.1e-3
+    # ten times the measured error of float32 arithmetic against the oracle (3e-5)
+    bound = 3e-4
     worst = 0.0
     for name, g in golden.items():
         ids = g["ids"]
@@ -57,10 +57,12 @@ try:
     with open(text, "w") as f:
         f.write("The quick brown fox jumps over the lazy dog. " * 8)
     right = json.loads(tessera("score", tsr, "--text", text, "--json"))["nll_per_token"]
-    longest = max(golden, key=lambda name: len(golden[name]["ids"]))
-    ids = golden[longest]["ids"]
+    # (positions of a few tokens hardly depend on theta: 1,000 tokens, against the artifact that was just compared with the oracle)
+    ids = [i for name in sorted(golden) for i in golden[name]["ids"]]
+    ids = (ids * 1000)[:1000]
     write_npy_i32(tokens, (1, len(ids)), ids)
-    _, last = read_npy(os.path.join(data, f"{longest}_last_logits_exact_f64math.npy"))
+    tessera("run", tsr, "--function", "prefill", "--input", f"tokens={tokens}", "--output", f"logits={out}")
+    _, last = read_npy(out)
     for change in ("theta=99990", "eps=1e-6", "pairs=half"):
         bad = os.path.join(work, "bad.tsr")
         tessera("compile", MODEL, "-o", bad, "--target", "host", "--quiet", "--set", change)
