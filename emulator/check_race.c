@@ -22,6 +22,11 @@ typedef struct emu_shadow_cell {
   rec write[WAYS], read[WAYS];
 } cell;
 
+typedef union cell_chain {     // cells of shared memory that no block uses at the moment
+  union cell_chain *next;
+  cell first;
+} cell_chain;
+
 typedef struct cell_page {
   atomic_flag lock;
   cell cells[CELLS_PER_PAGE];
@@ -56,7 +61,7 @@ struct emu_race {
   pthread_mutex_t lock;        // sync variables and spare cells
   ts_map vars;
   sync_var *all_vars;
-  cell *spare_cells;           // chained through the first bytes
+  cell_chain *spare_cells;
   uint32_t shared_cells;
 };
 
@@ -127,11 +132,10 @@ void emu_race_destroy(struct emu_race *r, const emu_context *c) {
     free(v);
     v = next;
   }
-  for (cell *c2 = r->spare_cells; c2;) {
-    cell *next;
-    memcpy(&next, c2, sizeof next);
-    free(c2);
-    c2 = next;
+  for (cell_chain *k = r->spare_cells; k;) {
+    cell_chain *next = k->next;
+    free(k);
+    k = next;
   }
   ts_map_deinit(&r->vars);
   pthread_mutex_destroy(&r->lock);
@@ -149,11 +153,11 @@ void emu_race_block_begin(emu_exec *x, emu_block *b) {
   }
   if (!r->shared_cells) return;
   pthread_mutex_lock(&r->lock);
-  b->shared_cells = r->spare_cells;   // stale records carry other block numbers and count as empty
-  if (b->shared_cells) memcpy(&r->spare_cells, b->shared_cells, sizeof r->spare_cells);
+  cell_chain *spare = r->spare_cells;   // stale records carry other block numbers and count as empty
+  if (spare) r->spare_cells = spare->next;
   pthread_mutex_unlock(&r->lock);
-  if (b->shared_cells) memset(b->shared_cells, 0, sizeof *b->shared_cells);
-  else b->shared_cells = calloc(r->shared_cells, sizeof *b->shared_cells);
+  if (spare) spare->first = (cell){0};
+  b->shared_cells = spare ? &spare->first : calloc(r->shared_cells, sizeof *b->shared_cells);
   if (!b->shared_cells) abort();
 }
 
@@ -174,8 +178,9 @@ void emu_race_block_end(emu_exec *x, emu_block *b) {
   }
   if (!b->shared_cells) return;
   pthread_mutex_lock(&r->lock);
-  memcpy(b->shared_cells, &r->spare_cells, sizeof r->spare_cells);
-  r->spare_cells = b->shared_cells;
+  cell_chain *spare = (cell_chain *)b->shared_cells;
+  spare->next = r->spare_cells;
+  r->spare_cells = spare;
   pthread_mutex_unlock(&r->lock);
 }
 

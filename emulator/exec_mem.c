@@ -314,6 +314,7 @@ void emu_run_st(emu_exec *x, const emu_insn *in, uint32_t mask) {
   emu_access a;
   if (!begin_access(x, in, m, in->s[0], mask, (uint32_t)m->bytes * m->count, EMU_WRITE, &a)) return;
   if (m->release) atomic_thread_fence(memory_order_release);
+  x->warp->progress += m->space != PTX_LOCAL;
   switch (m->bytes) {
     case 1: STORE(uint8_t, uint32_t); break;
     case 2: STORE(uint16_t, uint32_t); break;
@@ -381,11 +382,14 @@ void emu_run_atom(emu_exec *x, const emu_insn *in, uint32_t mask) {
     EACH_LANE(mask) {
       uint64_t expected = lane_value(b, wide, m->bytes, i);
       results[k][i] = atomic_lane(m, a.host[i] + k * m->bytes, expected, cas ? lane_value(c, wide, m->bytes, i) : 0);
-      moved |= expected != 0 && !cas && m->op != EMU_ATOM_EXCH;
+      moved |= apply(m, results[k][i], expected, cas ? lane_value(c, wide, m->bytes, i) : 0) != results[k][i];
     }
   }
   if (x->check_race) emu_race_acquire(x, m, &a, mask);
-  if (moved) x->warp->spins = 0;   // it changed something: not a wait
+  if (moved) {   // it changed something: not a wait
+    x->warp->spins = 0;
+    x->warp->progress++;
+  }
   for (unsigned k = 0; k < in->xd; k++) {
     void *d = emu_row_at(x, in->x[k]);
     EACH_LANE(mask) {

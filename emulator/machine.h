@@ -120,6 +120,7 @@ typedef struct emu_warp {
   struct emu_vc *vc;
   uint64_t executed;
   uint32_t spins;                  // operations that look like waiting since the last sign of progress
+  uint64_t waits, progress;        // such operations in all; stores, atomics that changed something, barriers, exits
 } emu_warp;
 
 typedef struct emu_barrier {

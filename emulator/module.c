@@ -99,7 +99,11 @@ ts_status emu_module_load(emu_context *c, ts_str text, const char *name, ts_diag
   ts_arena_init(&m->arena);
   ts_interner_init(&m->names, &m->arena);
   ts_str copy = {ts_arena_strndup(&m->arena, text.data, text.len), text.len};
-  ts_sym file = ts_intern_z(&m->names, name ? name : "module.ptx");
+  // Diagnostics outlive a module that doesn't load, so the name they show is theirs.
+  ts_sym file = NULL;
+  for (size_t i = 0; name && i < d->sources.count && !file; i++)
+    if (!strcmp(d->sources.data[i].file, name)) file = d->sources.data[i].file;
+  if (!file) file = ts_arena_strdup(&d->arena, name ? name : "module.ptx");
   ts_status s = ptx_parse(&m->arena, &m->names, copy, file, d, &m->ptx);
   unsigned sm = m->ptx.target > c->sm ? m->ptx.target : c->sm;
   if (s == TS_OK && m->ptx.target > c->sm)

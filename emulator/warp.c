@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-enum { SLICE = 4096, SPIN_YIELD = 32, SPIN_RELEASE = 256 };
+enum { SLICE = 4096, SPIN_YIELD = 32, SPIN_RELEASE = 64, WAIT_DENSITY = 256 };
 
 // --- frames and joins ------------------------------------------------------------------------------------------------------------
 emu_frame *emu_frame_enter(emu_exec *x, emu_warp *w, const emu_function *fn, emu_frame *parent, uint32_t lanes, uint32_t local_base) {
@@ -142,6 +142,7 @@ static void lanes_exit(emu_exec *x, emu_warp *w, emu_split *s, uint32_t lanes) {
   emu_join *j = s->join;
   emu_frame *f = s->frame;
   w->live &= ~lanes;
+  w->progress++;
   x->block->live_threads -= (uint32_t)__builtin_popcount(lanes);
   s->mask &= ~lanes;
   if (s->mask) s->pc++;
@@ -293,6 +294,7 @@ static bool lanes_barrier(emu_exec *x, emu_warp *w, emu_split *s, const emu_insn
   uint32_t yes = emu_pred(x, in->ps, in->ps_not) & s->mask;
   b->reduce_true += (uint32_t)__builtin_popcount(yes);
   b->reduce_count += (uint32_t)__builtin_popcount(s->mask);
+  w->progress++;
   if (x->check_race) emu_race_barrier_arrive(x, w, b);
   if (expected && b->arrived > expected) return barrier_fault(x, in, EMU_FAULT_BARRIER_COUNT, s->mask, "%u threads arrive at a barrier for %u", b->arrived, expected);
   if (in->sub & 8) {   // bar.arrive goes on
@@ -525,9 +527,12 @@ static run_end run_split(emu_exec *x, emu_warp *w, uint32_t index) {
         break;
       }
     }
-    if (in->flags & EMU_F_SPIN && ++w->spins % SPIN_YIELD == 0) {
-      end = RUN_SPINS;
-      break;
+    if (in->flags & EMU_F_SPIN) {
+      w->waits++;
+      if (++w->spins % SPIN_YIELD == 0) {
+        end = RUN_SPINS;
+        break;
+      }
     }
   }
   if (end == RUN_OVER) w->spins++;
@@ -537,10 +542,9 @@ static run_end run_split(emu_exec *x, emu_warp *w, uint32_t index) {
   return end;
 }
 
-// One turn of a warp. Returns whether it did anything but spin.
+// One turn of a warp. Returns whether it did anything but wait: something others can see, or much work between its waits.
 static bool run_warp(emu_exec *x, emu_warp *w, bool *ran) {
-  uint64_t before = w->executed;
-  bool useful = false;
+  uint64_t before = w->executed, waits = w->waits, progress = w->progress;
   x->warp = w;
   for (unsigned turns = 0; turns < 64 && w->split_count; turns++) {
     if (atomic_load_explicit(&x->launch->stop, memory_order_relaxed)) return true;
@@ -561,7 +565,6 @@ static bool run_warp(emu_exec *x, emu_warp *w, bool *ran) {
       continue;
     }
     run_end end = run_split(x, w, index);
-    useful |= end != RUN_SPINS;
     w->next_split = end == RUN_CHANGED ? 0 : index + 1;
     if (end == RUN_CHANGED) continue;
     if (w->spins >= SPIN_RELEASE) {
@@ -571,7 +574,7 @@ static bool run_warp(emu_exec *x, emu_warp *w, bool *ran) {
     if (w->split_count == 1 || turns >= w->split_count) break;
   }
   *ran |= w->executed != before;
-  return useful;
+  return w->progress != progress || (w->executed - before) / WAIT_DENSITY > w->waits - waits;
 }
 
 static uint32_t shuffle(emu_exec *x) {
@@ -595,6 +598,7 @@ emu_slice emu_run_block(emu_exec *x, emu_block *b) {
     if (barriers_update(x, b)) continue;
     if (!ran) return EMU_SLICE_STUCK;
     if (!useful) return EMU_SLICE_SPIN;
+    atomic_fetch_add_explicit(&x->launch->progress, 1, memory_order_relaxed);
     if (x->launch->config.max_instructions && x->warps_run > x->launch->config.max_instructions) return EMU_SLICE_SPIN;
   }
 }

@@ -13,15 +13,25 @@
 #include "emulator/driver/results.def"
 #define CU_ATTRIBUTE(number, name, value) _Static_assert((int)CU_DEVICE_ATTRIBUTE_##name == (number), #name);
 #include "emulator/driver/attributes.def"
-_Static_assert(sizeof(cu_copy_2d) == sizeof(CUDA_MEMCPY2D) && offsetof(cu_copy_2d, to) == offsetof(CUDA_MEMCPY2D, dstXInBytes), "2D copies");
-_Static_assert(sizeof(cu_copy_3d) == sizeof(CUDA_MEMCPY3D) && offsetof(cu_copy_3d, to) == offsetof(CUDA_MEMCPY3D, dstXInBytes), "3D copies");
+_Static_assert(sizeof(cu_copy_2d) == sizeof(CUDA_MEMCPY2D) && offsetof(cu_copy_2d, to) == offsetof(CUDA_MEMCPY2D, dstXInBytes),
+               "2D copies");
+_Static_assert(sizeof(cu_copy_3d) == sizeof(CUDA_MEMCPY3D) && offsetof(cu_copy_3d, to) == offsetof(CUDA_MEMCPY3D, dstXInBytes),
+               "3D copies");
 _Static_assert(offsetof(cu_copy_3d, width) == offsetof(CUDA_MEMCPY3D, WidthInBytes), "3D copies");
-_Static_assert(sizeof(cu_launch_config) == sizeof(CUlaunchConfig) && offsetof(cu_launch_config, attributes) == offsetof(CUlaunchConfig, attrs), "launches");
-_Static_assert(sizeof(cu_launch_attribute) == sizeof(CUlaunchAttribute) && offsetof(cu_launch_attribute, value) == offsetof(CUlaunchAttribute, value), "launches");
-_Static_assert(sizeof(cu_pool_props) == sizeof(CUmemPoolProps) && offsetof(cu_pool_props, usage) == offsetof(CUmemPoolProps, usage), "pools");
+_Static_assert(sizeof(cu_launch_config) == sizeof(CUlaunchConfig) &&
+                   offsetof(cu_launch_config, attributes) == offsetof(CUlaunchConfig, attrs),
+               "launches");
+_Static_assert(sizeof(cu_launch_attribute) == sizeof(CUlaunchAttribute) &&
+                   offsetof(cu_launch_attribute, value) == offsetof(CUlaunchAttribute, value),
+               "launches");
+_Static_assert(sizeof(cu_pool_props) == sizeof(CUmemPoolProps) &&
+                   offsetof(cu_pool_props, usage) == offsetof(CUmemPoolProps, usage),
+               "pools");
 _Static_assert(sizeof(cu_access) == sizeof(CUmemAccessDesc) && sizeof(cu_properties) == sizeof(CUdevprop), "access, properties");
 _Static_assert((int)CU_FUNC_CLUSTER_POLICY == (int)CU_FUNC_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE, "function attributes");
-_Static_assert((int)DRV_JIT_ERROR_LOG_BYTES == (int)CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES && (int)DRV_JIT_INFO_LOG == (int)CU_JIT_INFO_LOG_BUFFER, "options");
+_Static_assert((int)DRV_JIT_ERROR_LOG_BYTES == (int)CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES &&
+                   (int)DRV_JIT_INFO_LOG == (int)CU_JIT_INFO_LOG_BUFFER,
+               "options");
 
 static const char ptx[] =
   ".version 7.0\n.target sm_75\n.address_size 64\n"
@@ -60,7 +70,13 @@ START_TEST(program) {
   OK(cuMemcpyHtoDAsync(x, hx, sizeof hx, stream));
   OK(cuMemcpyHtoDAsync(y, hy, sizeof hy, stream));
   OK(cuEventRecord(start, stream));
-  CUlaunchConfig config = {.gridDimX = (N + 127) / 128, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 128, .blockDimY = 1, .blockDimZ = 1, .hStream = stream};
+  CUlaunchConfig config = {.gridDimX = (N + 127) / 128,
+                           .gridDimY = 1,
+                           .gridDimZ = 1,
+                           .blockDimX = 128,
+                           .blockDimY = 1,
+                           .blockDimZ = 1,
+                           .hStream = stream};
   OK(cuLaunchKernelEx(&config, add, (void *[]){&x, &y, &n}, NULL));
   OK(cuLaunchKernel(add, (N + 63) / 64, 1, 1, 64, 1, 1, 0, stream, (void *[]){&x, &y, &n}, NULL));
   OK(cuEventRecord(stop, stream));

@@ -184,7 +184,8 @@ START_TEST(rectangles) {
   uint64_t s = seed_of();
   open_device(0);
   for (int round = 0; round < 20; round++) {
-    size_t width = 1 + random_of(&s) % 60, height = 1 + random_of(&s) % 9, x = random_of(&s) % 5, y = random_of(&s) % 3, pitch, host_pitch = width + x + 3;
+    size_t width = 1 + random_of(&s) % 60, height = 1 + random_of(&s) % 9, x = random_of(&s) % 5, y = random_of(&s) % 3, pitch,
+           host_pitch = width + x + 3;
     cu_ptr p;
     uint8_t host[1200], back[1200];
     for (size_t i = 0; i < sizeof host; i++) host[i] = (uint8_t)random_of(&s);
@@ -194,7 +195,10 @@ START_TEST(rectangles) {
                     .to = {.type = CU_MEMORY_DEVICE, .device = p, .pitch = pitch}, .width = width, .height = height};
     OK(cu.cuMemcpy2D_v2(&c));
     cu_copy_3d d = {.from = {.type = CU_MEMORY_DEVICE, .device = p, .pitch = pitch},
-                    .to = {.x = x, .y = y, .type = CU_MEMORY_HOST, .host = back, .pitch = host_pitch}, .width = width, .height = height, .depth = 1};
+                    .to = {.x = x, .y = y, .type = CU_MEMORY_HOST, .host = back, .pitch = host_pitch},
+                    .width = width,
+                    .height = height,
+                    .depth = 1};
     OK(cu.cuMemcpy3DAsync_v2(&d, NULL));
     for (size_t i = 0; i < sizeof back; i++) {
       size_t row = i / host_pitch, column = i % host_pitch;
@@ -284,7 +288,8 @@ START_TEST(modules) {
   memset(log, 'x', sizeof log);
   int names[] = {DRV_JIT_ERROR_LOG, DRV_JIT_ERROR_LOG_BYTES, 7};
   void *values[] = {log, (void *)sizeof log, (void *)4};
-  IS(cu.cuModuleLoadDataEx(&m, PTX_HEAD ".visible .entry f()\n{\n  frobnicate.u32 %r1;\n}\n", 3, names, values), CU_ERROR_INVALID_PTX);
+  IS(cu.cuModuleLoadDataEx(&m, PTX_HEAD ".visible .entry f()\n{\n  frobnicate.u32 %r1;\n}\n", 3, names, values),
+     CU_ERROR_INVALID_PTX);
   ck_assert_msg(strstr(log, ":6:") && strstr(log, "frobnicate"), "log: %s", log);
   ck_assert_uint_eq((uintptr_t)values[1], strlen(log));
   values[0] = small, values[1] = (void *)sizeof small;
@@ -359,7 +364,8 @@ START_TEST(launches) {
   float x[1500], y[1500], back[1500];
   cu_ptr px, py;
   for (int round = 0; round < 12; round++) {
-    uint32_t n = 1 + (uint32_t)(random_of(&s) % 1500), block = 1 + (uint32_t)(random_of(&s) % 200), grid = (n + block - 1) / block;
+    uint32_t n = 1 + (uint32_t)(random_of(&s) % 1500), block = 1 + (uint32_t)(random_of(&s) % 200),
+             grid = (n + block - 1) / block;
     float a = (float)(random_of(&s) % 100) / 8;
     for (uint32_t i = 0; i < n; i++) x[i] = (float)(random_of(&s) % 1000) / 8, y[i] = (float)(random_of(&s) % 1000);
     OK(cu.cuMemAlloc_v2(&px, n * 4));
@@ -455,7 +461,8 @@ START_TEST(faults) {
   IS(cu.cuCtxSynchronize(), CU_ERROR_ILLEGAL_ADDRESS);
   IS(launch(g, 1, 1, 0, NULL), CU_ERROR_ILLEGAL_ADDRESS);
   ck_assert_int_eq(observed, 1);
-  ck_assert_msg(strstr(observed_text, "out-of-bounds in saxpy") && strstr(observed_text, "0 bytes behind the end of 'allocation"), "%s", observed_text);
+  ck_assert_msg(strstr(observed_text, "out-of-bounds in saxpy") && strstr(observed_text, "0 bytes behind the end of 'allocation"),
+                "%s", observed_text);
   OK(cu.cuCtxDestroy_v2(c));
   OK(cu.cuCtxCreate_v2(&c, 0, 0));   // a new context is a new start
   OK(cu.cuModuleLoadData(&m, test_ptx));
@@ -607,7 +614,8 @@ static void *worker(void *user) {
   cu_handle c, m, f;
   cu_ptr p;
   int device = (int)(intptr_t)user % 2;
-  if (cu.cuCtxCreate_v2(&c, 0, device) || cu.cuModuleLoadData(&m, test_ptx) || cu.cuModuleGetFunction(&f, m, "reverse")) return (void *)1;
+  if (cu.cuCtxCreate_v2(&c, 0, device) || cu.cuModuleLoadData(&m, test_ptx) || cu.cuModuleGetFunction(&f, m, "reverse"))
+    return (void *)1;
   for (uint32_t round = 0; round < 20; round++) {
     uint32_t y[96], back[96];
     for (uint32_t i = 0; i < 96; i++) y[i] = i * 7 + round + (uint32_t)(uintptr_t)user * 1000;

@@ -87,7 +87,8 @@ static char *some_ptx(unsigned arch, uint64_t *seed) {
   ts_text_printf(&t, ".version 9.0\n.target sm_%u\n.address_size 64\n", arch);
   for (unsigned i = 0; i < 40; i++) {
     *seed = *seed * 6364136223846793005u + 1442695040888963407u;
-    ts_text_printf(&t, "mov.u32 %%r%u, %%r%u; add.s32 %%r%u, %%r%u, %u;\n", i, (unsigned)(*seed >> 60), i, i, (unsigned)(*seed >> 40));
+    ts_text_printf(&t, "mov.u32 %%r%u, %%r%u; add.s32 %%r%u, %%r%u, %u;\n", i, (unsigned)(*seed >> 60), i, i,
+                   (unsigned)(*seed >> 40));
   }
   return t.data;
 }
@@ -180,7 +181,8 @@ START_TEST(lz4) {
     size_t n = 1 + (size_t)round * 3;
     for (size_t i = 0; i < n; i++) {
       seed = seed * 6364136223846793005u + 1442695040888963407u;
-      text[i] = i > 20 && seed >> 63 ? text[i - 1 - (seed >> 59) % 16] : (uint8_t)('a' + (seed >> 60) % (1 + (unsigned)round % 4));
+      text[i] =
+          i > 20 && seed >> 63 ? text[i - 1 - (seed >> 59) % 16] : (uint8_t)('a' + (seed >> 60) % (1 + (unsigned)round % 4));
     }
     bytes b = {0};
     lz4_encode(text, n, &b);
