@@ -76,7 +76,7 @@ cu_result drv_do_cuCtxDestroy_v2(cu_handle h) {
 }
 cu_result drv_do_cuCtxDestroy(cu_handle h) { return drv_do_cuCtxDestroy_v2(h); }
 
-// --- primary contexts --------------------------------------------------------------------------------------------------------
+// --- primary contexts ------------------------------------------------------------------------------------------------------
 
 cu_result drv_do_cuDevicePrimaryCtxRetain(cu_handle *out, cu_device d) {
   drv_device *dev = drv_device_at(d);
@@ -117,7 +117,9 @@ cu_result drv_do_cuDevicePrimaryCtxSetFlags_v2(cu_device d, unsigned flags) {
   if (dev->primary) dev->primary->flags = flags;
   return CU_SUCCESS;
 }
-cu_result drv_do_cuDevicePrimaryCtxSetFlags(cu_device d, unsigned flags) { return drv_do_cuDevicePrimaryCtxSetFlags_v2(d, flags); }
+cu_result drv_do_cuDevicePrimaryCtxSetFlags(cu_device d, unsigned flags) {
+  return drv_do_cuDevicePrimaryCtxSetFlags_v2(d, flags);
+}
 
 cu_result drv_do_cuDevicePrimaryCtxGetState(cu_device d, unsigned *flags, int *active) {
   drv_device *dev = drv_device_at(d);
@@ -128,7 +130,7 @@ cu_result drv_do_cuDevicePrimaryCtxGetState(cu_device d, unsigned *flags, int *a
   return CU_SUCCESS;
 }
 
-// --- settings ----------------------------------------------------------------------------------------------------------------
+// --- settings --------------------------------------------------------------------------------------------------------------
 
 cu_result drv_do_cuCtxGetDevice(cu_device *out) {
   if (!out) return CU_ERROR_INVALID_VALUE;

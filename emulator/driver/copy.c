@@ -51,8 +51,12 @@ static cu_result copy_typed(cu_ptr to, bool to_device, cu_ptr from, bool from_de
   } while (0)
 
 cu_result drv_do_cuMemcpy(cu_ptr to, cu_ptr from, size_t bytes) { return drv_copy(to, from, bytes); }
-cu_result drv_do_cuMemcpyAsync(cu_ptr to, cu_ptr from, size_t bytes, cu_handle stream) { ON_STREAM(stream, drv_copy(to, from, bytes)); }
-cu_result drv_do_cuMemcpyHtoD_v2(cu_ptr to, const void *from, size_t bytes) { return copy_typed(to, true, host(from), false, bytes); }
+cu_result drv_do_cuMemcpyAsync(cu_ptr to, cu_ptr from, size_t bytes, cu_handle stream) {
+  ON_STREAM(stream, drv_copy(to, from, bytes));
+}
+cu_result drv_do_cuMemcpyHtoD_v2(cu_ptr to, const void *from, size_t bytes) {
+  return copy_typed(to, true, host(from), false, bytes);
+}
 cu_result drv_do_cuMemcpyDtoH_v2(void *to, cu_ptr from, size_t bytes) { return copy_typed(host(to), false, from, true, bytes); }
 cu_result drv_do_cuMemcpyDtoD_v2(cu_ptr to, cu_ptr from, size_t bytes) { return copy_typed(to, true, from, true, bytes); }
 cu_result drv_do_cuMemcpyHtoDAsync_v2(cu_ptr to, const void *from, size_t bytes, cu_handle stream) {
@@ -76,14 +80,16 @@ cu_result drv_do_cuMemcpyPeer(cu_ptr to, cu_handle to_context, cu_ptr from, cu_h
   free(stage);
   return result_of(s);
 }
-cu_result drv_do_cuMemcpyPeerAsync(cu_ptr to, cu_handle to_context, cu_ptr from, cu_handle from_context, size_t bytes, cu_handle stream) {
+cu_result drv_do_cuMemcpyPeerAsync(cu_ptr to, cu_handle to_context, cu_ptr from, cu_handle from_context, size_t bytes,
+                                   cu_handle stream) {
   ON_STREAM(stream, drv_do_cuMemcpyPeer(to, to_context, from, from_context, bytes));
 }
 
-// --- two and three dimensions ---------------------------------------------------------------------------------------------------
+// --- two and three dimensions ----------------------------------------------------------------------------------------------
 
 // The address of the first byte of a side; rows and planes follow at the pitches.
-static cu_result side_start(const cu_copy_side_3d *s, size_t width, cu_ptr *start, size_t *pitch, size_t *plane, size_t height, size_t depth) {
+static cu_result side_start(const cu_copy_side_3d *s, size_t width, cu_ptr *start, size_t *pitch, size_t *plane, size_t height,
+                            size_t depth) {
   if (s->type == CU_MEMORY_ARRAY || s->lod) return CU_ERROR_NOT_SUPPORTED;   // CUDA arrays belong to textures
   if (s->type != CU_MEMORY_HOST && s->type != CU_MEMORY_DEVICE && s->type != CU_MEMORY_UNIFIED) return CU_ERROR_INVALID_VALUE;
   *pitch = s->pitch ? s->pitch : width;
@@ -111,7 +117,8 @@ cu_result drv_do_cuMemcpy3D_v2(const cu_copy_3d *c) {
 cu_result drv_do_cuMemcpy3DAsync_v2(const cu_copy_3d *c, cu_handle stream) { ON_STREAM(stream, drv_do_cuMemcpy3D_v2(c)); }
 
 static cu_copy_side_3d side_3d(const cu_copy_side *s) {
-  return (cu_copy_side_3d){.x = s->x, .y = s->y, .type = s->type, .host = s->host, .device = s->device, .array = s->array, .pitch = s->pitch};
+  return (cu_copy_side_3d){
+      .x = s->x, .y = s->y, .type = s->type, .host = s->host, .device = s->device, .array = s->array, .pitch = s->pitch};
 }
 cu_result drv_do_cuMemcpy2D_v2(const cu_copy_2d *c) {
   if (!c) return CU_ERROR_INVALID_VALUE;
@@ -121,30 +128,33 @@ cu_result drv_do_cuMemcpy2D_v2(const cu_copy_2d *c) {
 cu_result drv_do_cuMemcpy2DUnaligned_v2(const cu_copy_2d *c) { return drv_do_cuMemcpy2D_v2(c); }
 cu_result drv_do_cuMemcpy2DAsync_v2(const cu_copy_2d *c, cu_handle stream) { ON_STREAM(stream, drv_do_cuMemcpy2D_v2(c)); }
 
-// --- fills -----------------------------------------------------------------------------------------------------------------------
+// --- fills -----------------------------------------------------------------------------------------------------------------
 
 static cu_result fill(cu_ptr to, size_t pitch, unsigned value, unsigned size, size_t width, size_t height) {
   drv_device *d;
   emu_addr a;
   size_t row;
   if (!width || !height) return CU_SUCCESS;
-  if (to % size || (height > 1 && pitch % size) || __builtin_mul_overflow(width, (size_t)size, &row) || (height > 1 && pitch < row)) return CU_ERROR_INVALID_VALUE;
+  if (to % size || (height > 1 && pitch % size) || __builtin_mul_overflow(width, (size_t)size, &row) ||
+      (height > 1 && pitch < row))
+    return CU_ERROR_INVALID_VALUE;
   if (!drv_locate(to, &d, &a)) return CU_ERROR_INVALID_VALUE;
   cu_result r = CU_SUCCESS;
   for (size_t y = 0; y < height && r == CU_SUCCESS; y++) r = result_of(emu_fill(d->emu, a + y * pitch, &value, size, width));
   return r;
 }
 
-#define FILL(bits, type)                                                                                                      \
-  cu_result drv_do_cuMemsetD##bits##_v2(cu_ptr to, type value, size_t n) { return fill(to, 0, value, bits / 8, n, 1); }       \
-  cu_result drv_do_cuMemsetD##bits##Async(cu_ptr to, type value, size_t n, cu_handle stream) {                                \
-    ON_STREAM(stream, fill(to, 0, value, bits / 8, n, 1));                                                                    \
-  }                                                                                                                           \
-  cu_result drv_do_cuMemsetD2D##bits##_v2(cu_ptr to, size_t pitch, type value, size_t width, size_t height) {                 \
-    return fill(to, pitch, value, bits / 8, width, height);                                                                   \
-  }                                                                                                                           \
-  cu_result drv_do_cuMemsetD2D##bits##Async(cu_ptr to, size_t pitch, type value, size_t width, size_t height, cu_handle stream) { \
-    ON_STREAM(stream, fill(to, pitch, value, bits / 8, width, height));                                                       \
+#define FILL(bits, type)                                                                                                         \
+  cu_result drv_do_cuMemsetD##bits##_v2(cu_ptr to, type value, size_t n) { return fill(to, 0, value, bits / 8, n, 1); }          \
+  cu_result drv_do_cuMemsetD##bits##Async(cu_ptr to, type value, size_t n, cu_handle stream) {                                   \
+    ON_STREAM(stream, fill(to, 0, value, bits / 8, n, 1));                                                                       \
+  }                                                                                                                              \
+  cu_result drv_do_cuMemsetD2D##bits##_v2(cu_ptr to, size_t pitch, type value, size_t width, size_t height) {                    \
+    return fill(to, pitch, value, bits / 8, width, height);                                                                      \
+  }                                                                                                                              \
+  cu_result drv_do_cuMemsetD2D##bits##Async(cu_ptr to, size_t pitch, type value, size_t width, size_t height,                    \
+                                            cu_handle stream) {                                                                  \
+    ON_STREAM(stream, fill(to, pitch, value, bits / 8, width, height));                                                          \
   }
 FILL(8, unsigned char)
 FILL(16, unsigned short)

@@ -45,14 +45,26 @@ static uint64_t number_of(const char *name) {
   return v ? strtoull(v, NULL, 0) : 0;
 }
 
-static void say_end(void) {
-  if (drv.findings)
-    drv_say("%llu finding%s in %llu launch%s", (unsigned long long)drv.findings, drv.findings == 1 ? "" : "s", (unsigned long long)drv.launches,
-            drv.launches == 1 ? "" : "es");
+// At the end of the process: a summary, and the emulators go. What is called after this gets DEINITIALIZED, as from any driver.
+static void finish(void) {
+  if (pthread_mutex_trylock(&drv.lock) != 0) return;   // another thread is still at work: leave everything as it is
   const char *code = getenv("TESSERA_EMU_EXITCODE");
-  if (!drv.findings || !code || !atoi(code)) return;
+  int status = drv.findings && code ? atoi(code) : 0;
+  if (drv.findings)
+    drv_say("%llu finding%s in %llu launch%s", (unsigned long long)drv.findings, drv.findings == 1 ? "" : "s",
+            (unsigned long long)drv.launches, drv.launches == 1 ? "" : "es");
+  for (drv_object *o = drv.objects; o; o = o->next)
+    if (o->kind == DRV_CONTEXT && ((drv_context *)o)->alive) drv_context_end((drv_context *)o);
+  for (int i = 0; i < drv.device_count; i++) {
+    emu_context_destroy(drv.devices[i].emu);
+    drv.devices[i].emu = NULL;
+  }
+  drv.initialised = false;
+  drv.ended = true;
+  pthread_mutex_unlock(&drv.lock);
+  if (!status) return;
   fflush(NULL);
-  _exit(atoi(code));
+  _exit(status);
 }
 
 static uint64_t memory_of(const drv_device *d) {
@@ -75,6 +87,7 @@ static bool addresses_are_free(uint64_t bytes) {
 }
 
 cu_result drv_init(void) {
+  if (drv.ended) return CU_ERROR_DEINITIALIZED;
   if (drv.initialised) return CU_SUCCESS;
   const char *list = getenv("TESSERA_EMU_TARGET"), *checks = getenv("TESSERA_EMU_CHECKS");
   drv.device_count = 0;
@@ -90,7 +103,8 @@ cu_result drv_init(void) {
   }
   if (checks && !strcmp(checks, "off")) drv.checks = false;
   else if (checks && !strcmp(checks, "fatal")) drv.findings_are_fatal = true;
-  else if (checks && *checks && strcmp(checks, "on") != 0) drv_say("TESSERA_EMU_CHECKS=%s: not on, off or fatal; checks are on", checks);
+  else if (checks && *checks && strcmp(checks, "on") != 0)
+    drv_say("TESSERA_EMU_CHECKS=%s: not on, off or fatal; checks are on", checks);
   drv.workers = (unsigned)number_of("TESSERA_EMU_WORKERS");
   drv.seed = number_of("TESSERA_EMU_SEED");
   drv.memory_mib = number_of("TESSERA_EMU_MEMORY");
@@ -104,7 +118,7 @@ cu_result drv_init(void) {
     d->default_pool = d->pool = p;
     d->unified = i == 0 && addresses_are_free(memory_of(d));   // there is one such range: the first device has it
   }
-  atexit(say_end);
+  atexit(finish);
   drv.initialised = true;
   return CU_SUCCESS;
 }
@@ -209,7 +223,9 @@ cu_result drv_do_cuDeviceGetProperties(cu_properties *out, cu_device d) {
   drv_device *dev = drv_device_at(d);
   if (!out) return CU_ERROR_INVALID_VALUE;
   if (!dev) return CU_ERROR_INVALID_DEVICE;
-  *out = (cu_properties){1024, {1024, 1024, 64}, {2147483647, 65535, 65535}, 48 << 10, 64 << 10, 32, 2147483647, 65536, dev->target->core_mhz * 1000, 512};
+  *out = (cu_properties){
+      1024, {1024, 1024, 64}, {2147483647, 65535, 65535}, 48 << 10, 64 << 10, 32, 2147483647, 65536, dev->target->core_mhz * 1000,
+      512};
   return CU_SUCCESS;
 }
 
@@ -231,7 +247,8 @@ cu_result drv_do_cuDeviceGetPCIBusId(char *out, int bytes, cu_device d) {
 cu_result drv_do_cuDeviceGetByPCIBusId(cu_device *out, const char *id) {
   unsigned domain, bus, device;
   if (!out || !id) return CU_ERROR_INVALID_VALUE;
-  if (sscanf(id, "%x:%x:%x", &domain, &bus, &device) != 3 && (domain = 0, sscanf(id, "%x:%x", &bus, &device) != 2)) return CU_ERROR_INVALID_VALUE;
+  if (sscanf(id, "%x:%x:%x", &domain, &bus, &device) != 3 && (domain = 0, sscanf(id, "%x:%x", &bus, &device) != 2))
+    return CU_ERROR_INVALID_VALUE;
   if (domain || device || !bus || !drv_device_at((int)bus - 1)) return CU_ERROR_INVALID_DEVICE;
   *out = (int)bus - 1;
   return CU_SUCCESS;

@@ -141,7 +141,7 @@ typedef struct drv_link {
 
 typedef struct drv_state {
   pthread_mutex_t lock;
-  bool initialised;
+  bool initialised, ended;                 // ended: the process exits
   int device_count;
   drv_device devices[DRV_MAX_DEVICES];
   ts_map registry;                         // handle → drv_object
@@ -162,7 +162,7 @@ typedef enum drv_need { DRV_NEED_NOTHING, DRV_NEED_INIT, DRV_NEED_CURRENT, DRV_N
 // state.c
 cu_result drv_enter(drv_need need);        // takes the lock, in any case
 void drv_leave(void);
-void drv_callback_begin(void);             // releases the lock for a callback of the user, in which no driver function may be called
+void drv_callback_begin(void); // releases the lock for a callback of the user, in which no driver function may be called
 void drv_callback_end(void);
 drv_context *drv_current(void);            // the calling thread's context, NULL: none, or destroyed
 void drv_add(drv_object **list, drv_object *o, drv_kind kind);
@@ -185,7 +185,8 @@ void drv_context_end(drv_context *c);
 void drv_stack_push(drv_context *c);
 void drv_stack_drop(void);
 // memory.c
-cu_result drv_memory_create(drv_context *c, uint64_t bytes, drv_memory_kind kind, unsigned flags, drv_pool *pool, drv_memory **out);
+cu_result drv_memory_create(drv_context *c, uint64_t bytes, drv_memory_kind kind, unsigned flags, drv_pool *pool,
+                            drv_memory **out);
 void drv_memory_destroy(drv_memory *m);
 // Where an address leads: into a device's memory, also by the host address of pinned memory. false: ordinary host memory.
 // `*d` is the current device where several have memory at the address. The place may be unallocated.

@@ -8,7 +8,13 @@
 #include <zstd.h>
 
 enum {
-  WRAPPER_MAGIC = 0x466243b1, FATBIN_HEADER = 16, ENTRY_HEADER = 64, KIND_PTX = 1, KIND_ELF = 2, FLAG_LZ4 = 0x2000, FLAG_ZSTD = 0x8000,
+  WRAPPER_MAGIC = 0x466243b1,
+  FATBIN_HEADER = 16,
+  ENTRY_HEADER = 64,
+  KIND_PTX = 1,
+  KIND_ELF = 2,
+  FLAG_LZ4 = 0x2000,
+  FLAG_ZSTD = 0x8000,
   MAX_PTX = 1 << 30
 };
 #define FATBIN_MAGIC 0xba55ed50u
@@ -74,7 +80,8 @@ static cu_result unpack(const uint8_t *payload, const entry *e, drv_image *out, 
     out->text = (ts_str){(const char *)payload, strnlen((const char *)payload, e->size)};
     return CU_SUCCESS;
   }
-  if (e->compressed > e->size || !e->plain || e->plain > MAX_PTX) return fail(why, CU_ERROR_INVALID_IMAGE, "the fat binary is damaged: sizes of compressed PTX");
+  if (e->compressed > e->size || !e->plain || e->plain > MAX_PTX)
+    return fail(why, CU_ERROR_INVALID_IMAGE, "the fat binary is damaged: sizes of compressed PTX");
   char *text = malloc(e->plain + 1);
   if (!text) return CU_ERROR_OUT_OF_MEMORY;
   bool ok = e->flags & FLAG_ZSTD ? ZSTD_decompress(text, e->plain, payload, e->compressed) == e->plain
@@ -92,15 +99,22 @@ static cu_result unpack(const uint8_t *payload, const entry *e, drv_image *out, 
 static cu_result open_fatbin(const uint8_t *p, size_t bytes, int sm, drv_image *out, ts_text *why) {
   if (bytes < FATBIN_HEADER) return fail(why, CU_ERROR_INVALID_IMAGE, "the fat binary is cut off");
   uint64_t header = get16(p + 6), size = get64(p + 8);
-  if (header < FATBIN_HEADER || size > UINT64_MAX / 2 || header + size > bytes) return fail(why, CU_ERROR_INVALID_IMAGE, "the fat binary is cut off");
+  if (header < FATBIN_HEADER || size > UINT64_MAX / 2 || header + size > bytes)
+    return fail(why, CU_ERROR_INVALID_IMAGE, "the fat binary is cut off");
   const uint8_t *end = p + header + size, *best_at = NULL;
   entry best = {0};
   unsigned elf = 0, above = 0;
   for (const uint8_t *q = p + header; end - q >= ENTRY_HEADER;) {
-    entry e = {.kind = get16(q), .header = get32(q + 4), .size = get64(q + 8), .compressed = get32(q + 16), .arch = get32(q + 28), .flags = get64(q + 40),
+    entry e = {.kind = get16(q),
+               .header = get32(q + 4),
+               .size = get64(q + 8),
+               .compressed = get32(q + 16),
+               .arch = get32(q + 28),
+               .flags = get64(q + 40),
                .plain = get64(q + 56)};
     uint64_t left = (uint64_t)(end - q);
-    if (e.header < ENTRY_HEADER || e.header > left || e.size > left - e.header) return fail(why, CU_ERROR_INVALID_IMAGE, "the fat binary is damaged: an entry is larger than the file");
+    if (e.header < ENTRY_HEADER || e.header > left || e.size > left - e.header)
+      return fail(why, CU_ERROR_INVALID_IMAGE, "the fat binary is damaged: an entry is larger than the file");
     if (e.kind == KIND_ELF) elf++;
     if (e.kind == KIND_PTX && e.arch > (uint32_t)sm) above = e.arch;
     if (e.kind == KIND_PTX && e.arch <= (uint32_t)sm && (!best_at || e.arch > best.arch)) {
@@ -110,10 +124,13 @@ static cu_result open_fatbin(const uint8_t *p, size_t bytes, int sm, drv_image *
     q += e.header + e.size;
   }
   if (best_at) return unpack(best_at, &best, out, why);
-  if (above) return fail(why, CU_ERROR_NO_BINARY_FOR_GPU, "the fat binary holds PTX for sm_%u; the emulated device is sm_%d", above, sm);
+  if (above)
+    return fail(why, CU_ERROR_NO_BINARY_FOR_GPU, "the fat binary holds PTX for sm_%u; the emulated device is sm_%d", above, sm);
   return fail(why, CU_ERROR_NO_BINARY_FOR_GPU,
-              elf ? "the fat binary holds machine code only; the emulator executes PTX: build with -gencode arch=compute_%d,code=compute_%d"
-                  : "the fat binary holds no PTX for sm_%d or below (%d)", sm, sm);
+              elf ? "the fat binary holds machine code only; the emulator executes PTX: build with -gencode "
+                    "arch=compute_%d,code=compute_%d"
+                  : "the fat binary holds no PTX for sm_%d or below (%d)",
+              sm, sm);
 }
 
 cu_result drv_image_open(const void *image, size_t bytes, int sm, drv_image *out, ts_text *why) {
@@ -126,7 +143,8 @@ cu_result drv_image_open(const void *image, size_t bytes, int sm, drv_image *out
   if (magic == WRAPPER_MAGIC && bytes >= sizeof(wrapper)) {
     wrapper w;
     memcpy(&w, image, sizeof w);
-    if (bytes != SIZE_MAX || !w.data || (w.version != 1 && w.version != 2)) return fail(why, CU_ERROR_INVALID_IMAGE, "the wrapper of the fat binary is damaged");
+    if (bytes != SIZE_MAX || !w.data || (w.version != 1 && w.version != 2))
+      return fail(why, CU_ERROR_INVALID_IMAGE, "the wrapper of the fat binary is damaged");
     return drv_image_open(w.data, SIZE_MAX, sm, out, why);
   }
   if (magic == FATBIN_MAGIC) {

@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-// --- functions -----------------------------------------------------------------------------------------------------------------
+// --- functions -------------------------------------------------------------------------------------------------------------
 
 static int max_shared(const drv_function *f) { return f->module->context->device->target->block_shared_kib << 10; }
 
@@ -22,7 +22,11 @@ cu_result drv_function_attribute(const drv_function *f, int attribute, int *out)
   case CU_FUNC_BINARY_VERSION: *out = f->module->context->device->target->sm; break;
   case CU_FUNC_MAX_DYNAMIC_SHARED: *out = f->max_dynamic_shared; break;
   case CU_FUNC_CARVEOUT: *out = f->carveout; break;
-  case CU_FUNC_CACHE_MODE: case CU_FUNC_CLUSTER_MUST_BE_SET: case CU_FUNC_CLUSTER_WIDTH: case CU_FUNC_CLUSTER_HEIGHT: case CU_FUNC_CLUSTER_DEPTH:
+  case CU_FUNC_CACHE_MODE:
+  case CU_FUNC_CLUSTER_MUST_BE_SET:
+  case CU_FUNC_CLUSTER_WIDTH:
+  case CU_FUNC_CLUSTER_HEIGHT:
+  case CU_FUNC_CLUSTER_DEPTH:
   case CU_FUNC_CLUSTER_NON_PORTABLE: case CU_FUNC_CLUSTER_POLICY: *out = 0; break;
   default: return CU_ERROR_INVALID_VALUE;
   }
@@ -49,8 +53,11 @@ cu_result drv_do_cuFuncSetAttribute(cu_handle h, int attribute, int value) {
     if (value < -1 || value > 100) return CU_ERROR_INVALID_VALUE;
     f->carveout = value;
     return CU_SUCCESS;
-  case CU_FUNC_CLUSTER_WIDTH: case CU_FUNC_CLUSTER_HEIGHT: case CU_FUNC_CLUSTER_DEPTH: case CU_FUNC_CLUSTER_NON_PORTABLE: case CU_FUNC_CLUSTER_POLICY:
-    return CU_ERROR_NOT_SUPPORTED;
+  case CU_FUNC_CLUSTER_WIDTH:
+  case CU_FUNC_CLUSTER_HEIGHT:
+  case CU_FUNC_CLUSTER_DEPTH:
+  case CU_FUNC_CLUSTER_NON_PORTABLE:
+  case CU_FUNC_CLUSTER_POLICY: return CU_ERROR_NOT_SUPPORTED;
   default: return CU_ERROR_INVALID_VALUE;
   }
 }
@@ -97,7 +104,7 @@ cu_result drv_do_cuFuncLoad(cu_handle h) {
   return drv_function_of(h, &f);
 }
 
-// --- occupancy -------------------------------------------------------------------------------------------------------------------
+// --- occupancy -------------------------------------------------------------------------------------------------------------
 
 // Blocks of the function that fit on a multiprocessor: limits of blocks, warps, registers (given out per warp in units of 256)
 // and shared memory (units of 128 or 256 bytes, 1 KiB of each block's is the system's from sm_80 on).
@@ -105,7 +112,8 @@ static int occupancy(const drv_function *f, int threads, size_t dynamic) {
   const drv_target *t = f->module->context->device->target;
   int warps = (threads + 31) / 32, blocks = t->blocks, registers;
   drv_function_attribute(f, CU_FUNC_REGISTERS, &registers);
-  if (registers > 65536 / (warps * 32)) registers = 65536 / (warps * 32) / 8 * 8;   // the emulator's count is an estimate: a legal block fits
+  if (registers > 65536 / (warps * 32))
+    registers = 65536 / (warps * 32) / 8 * 8; // the emulator's count is an estimate: a legal block fits
   int by_warps = t->threads / 32 / warps, per_warp = (registers * 32 + 255) / 256 * 256, by_registers = 65536 / per_warp / warps;
   size_t unit = t->sm < 80 ? 256 : 128, shared = f->info.static_shared + dynamic + (t->sm < 80 ? 0 : 1024);
   shared = (shared + unit - 1) / unit * unit;
@@ -126,11 +134,13 @@ cu_result drv_do_cuOccupancyMaxActiveBlocksPerMultiprocessor(int *out, cu_handle
   if (r == CU_SUCCESS) *out = block_is_possible(f, threads, shared) ? occupancy(f, threads, shared) : 0;
   return r;
 }
-cu_result drv_do_cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *out, cu_handle h, int threads, size_t shared, unsigned flags) {
+cu_result drv_do_cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *out, cu_handle h, int threads, size_t shared,
+                                                                      unsigned flags) {
   return flags & ~1u ? CU_ERROR_INVALID_VALUE : drv_do_cuOccupancyMaxActiveBlocksPerMultiprocessor(out, h, threads, shared);
 }
 
-cu_result drv_do_cuOccupancyMaxPotentialBlockSize(int *grid, int *threads, cu_handle h, cu_block_to_shared *shared_of, size_t shared, int limit) {
+cu_result drv_do_cuOccupancyMaxPotentialBlockSize(int *grid, int *threads, cu_handle h, cu_block_to_shared *shared_of,
+                                                  size_t shared, int limit) {
   drv_function *f;
   if (!grid || !threads) return CU_ERROR_INVALID_VALUE;
   cu_result r = drv_function_of(h, &f);
@@ -146,9 +156,10 @@ cu_result drv_do_cuOccupancyMaxPotentialBlockSize(int *grid, int *threads, cu_ha
   }
   return best ? CU_SUCCESS : CU_ERROR_INVALID_VALUE;
 }
-cu_result drv_do_cuOccupancyMaxPotentialBlockSizeWithFlags(int *grid, int *threads, cu_handle h, cu_block_to_shared *shared_of, size_t shared, int limit,
-                                                           unsigned flags) {
-  return flags & ~1u ? CU_ERROR_INVALID_VALUE : drv_do_cuOccupancyMaxPotentialBlockSize(grid, threads, h, shared_of, shared, limit);
+cu_result drv_do_cuOccupancyMaxPotentialBlockSizeWithFlags(int *grid, int *threads, cu_handle h, cu_block_to_shared *shared_of,
+                                                           size_t shared, int limit, unsigned flags) {
+  return flags & ~1u ? CU_ERROR_INVALID_VALUE
+                     : drv_do_cuOccupancyMaxPotentialBlockSize(grid, threads, h, shared_of, shared, limit);
 }
 
 cu_result drv_do_cuOccupancyAvailableDynamicSMemPerBlock(size_t *out, cu_handle h, int blocks, int threads) {
@@ -165,7 +176,7 @@ cu_result drv_do_cuOccupancyAvailableDynamicSMemPerBlock(size_t *out, cu_handle 
   return CU_SUCCESS;
 }
 
-// --- what a launch leaves behind ---------------------------------------------------------------------------------------------------
+// --- what a launch leaves behind -------------------------------------------------------------------------------------------
 
 static cu_result error_of(emu_fault fault) {
   switch (fault) {
@@ -216,18 +227,27 @@ static void tell_observer(const drv_function *f, const emu_launch_config *k, con
     emu_counters_json(result->counters, &json);
     emu_counters_print(result->counters, &table);
   }
-  tessera_emu_launch l = {.size = sizeof l, .kernel = f->info.name, .sm = f->module->context->device->target->sm,
-                          .grid = {k->grid[0], k->grid[1], k->grid[2]}, .block = {k->block[0], k->block[1], k->block[2]},
-                          .shared_bytes = k->dynamic_shared, .warp_instructions = result->warp_instructions,
-                          .thread_instructions = result->thread_instructions, .seconds = result->seconds, .report_count = result->reports.count,
-                          .reports = reports, .counters_json = json.data, .counters_text = table.data, .error = error};
+  tessera_emu_launch l = {.size = sizeof l,
+                          .kernel = f->info.name,
+                          .sm = f->module->context->device->target->sm,
+                          .grid = {k->grid[0], k->grid[1], k->grid[2]},
+                          .block = {k->block[0], k->block[1], k->block[2]},
+                          .shared_bytes = k->dynamic_shared,
+                          .warp_instructions = result->warp_instructions,
+                          .thread_instructions = result->thread_instructions,
+                          .seconds = result->seconds,
+                          .report_count = result->reports.count,
+                          .reports = reports,
+                          .counters_json = json.data,
+                          .counters_text = table.data,
+                          .error = error};
   drv.observer(drv.observer_user, &l);
   ts_text_deinit(&json);
   ts_text_deinit(&table);
   free(reports);
 }
 
-// --- launches ----------------------------------------------------------------------------------------------------------------------
+// --- launches --------------------------------------------------------------------------------------------------------------
 
 // The parameter block: from one pointer per parameter, or as the caller built it (`extra`). Freed by the caller.
 static cu_result collect_params(const drv_function *f, void **params, void **extra, uint8_t **out) {
@@ -268,7 +288,8 @@ static cu_result check_shape(const drv_function *f, const emu_launch_config *k, 
   for (int i = 0; i < 3; i++)
     if (f->info.reqntid[0] && f->info.reqntid[i] != k->block[i]) return CU_ERROR_INVALID_VALUE;
   if (!cooperative) return CU_SUCCESS;
-  uint64_t room = (uint64_t)occupancy(f, (int)threads, k->dynamic_shared) * (uint64_t)f->module->context->device->target->processors;
+  uint64_t room =
+      (uint64_t)occupancy(f, (int)threads, k->dynamic_shared) * (uint64_t)f->module->context->device->target->processors;
   return blocks > room ? CU_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE : CU_SUCCESS;
 }
 
@@ -321,20 +342,21 @@ static cu_result launch(cu_handle h, emu_launch_config *k, bool cooperative, cu_
   return r;
 }
 
-cu_result drv_do_cuLaunchKernel(cu_handle f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
-                                cu_handle stream, void **params, void **extra) {
+cu_result drv_do_cuLaunchKernel(cu_handle f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                                unsigned shared, cu_handle stream, void **params, void **extra) {
   emu_launch_config k = {.grid = {gx, gy, gz}, .block = {bx, by, bz}, .dynamic_shared = shared};
   return launch(f, &k, false, stream, params, extra);
 }
-cu_result drv_do_cuLaunchCooperativeKernel(cu_handle f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
-                                           cu_handle stream, void **params) {
+cu_result drv_do_cuLaunchCooperativeKernel(cu_handle f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                                           unsigned bz, unsigned shared, cu_handle stream, void **params) {
   emu_launch_config k = {.grid = {gx, gy, gz}, .block = {bx, by, bz}, .dynamic_shared = shared};
   return launch(f, &k, true, stream, params, NULL);
 }
 
 cu_result drv_do_cuLaunchKernelEx(const cu_launch_config *config, cu_handle f, void **params, void **extra) {
   if (!config || (config->attribute_count && !config->attributes)) return CU_ERROR_INVALID_VALUE;
-  emu_launch_config k = {.grid = {config->grid[0], config->grid[1], config->grid[2]}, .block = {config->block[0], config->block[1], config->block[2]},
+  emu_launch_config k = {.grid = {config->grid[0], config->grid[1], config->grid[2]},
+                         .block = {config->block[0], config->block[1], config->block[2]},
                          .dynamic_shared = config->shared};
   bool cooperative = false;
   cu_handle event = NULL;

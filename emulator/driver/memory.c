@@ -7,7 +7,8 @@
 
 #include <stdlib.h>
 
-cu_result drv_memory_create(drv_context *c, uint64_t bytes, drv_memory_kind kind, unsigned flags, drv_pool *pool, drv_memory **out) {
+cu_result drv_memory_create(drv_context *c, uint64_t bytes, drv_memory_kind kind, unsigned flags, drv_pool *pool,
+                            drv_memory **out) {
   static const char *const kinds[] = {"allocation", "pinned allocation", "managed allocation", "pool allocation"};
   drv_device *d = c->device;
   drv_memory *m = calloc(1, sizeof *m);
@@ -104,7 +105,8 @@ cu_result drv_do_cuMemAlloc_v2(cu_ptr *out, size_t bytes) { return allocate(out,
 cu_result drv_do_cuMemAllocPitch_v2(cu_ptr *out, size_t *pitch, size_t width, size_t height, unsigned element) {
   size_t row, bytes;
   if (!pitch || (element != 4 && element != 8 && element != 16)) return CU_ERROR_INVALID_VALUE;
-  if (__builtin_add_overflow(width, (size_t)511, &row) || __builtin_mul_overflow(row & ~(size_t)511, height, &bytes)) return CU_ERROR_INVALID_VALUE;
+  if (__builtin_add_overflow(width, (size_t)511, &row) || __builtin_mul_overflow(row & ~(size_t)511, height, &bytes))
+    return CU_ERROR_INVALID_VALUE;
   cu_result r = allocate(out, bytes, DRV_MEMORY_DEVICE, 0, NULL);
   if (r == CU_SUCCESS) *pitch = row & ~(size_t)511;
   return r;
@@ -187,7 +189,9 @@ cu_result drv_do_cuMemAdvise(cu_ptr p, size_t bytes, int advice, cu_device d) {
   (void)d;
   return advice < 1 || advice > 6 ? CU_ERROR_INVALID_VALUE : managed_range(p, bytes);
 }
-cu_result drv_do_cuMemAdvise_v2(cu_ptr p, size_t bytes, int advice, cu_location where) { return drv_do_cuMemAdvise(p, bytes, advice, where.id); }
+cu_result drv_do_cuMemAdvise_v2(cu_ptr p, size_t bytes, int advice, cu_location where) {
+  return drv_do_cuMemAdvise(p, bytes, advice, where.id);
+}
 cu_result drv_do_cuMemPrefetchAsync(cu_ptr p, size_t bytes, cu_device d, cu_handle stream) {
   (void)d;
   cu_result r = drv_stream_check(stream);
@@ -203,7 +207,7 @@ cu_result drv_do_cuStreamAttachMemAsync(cu_handle stream, cu_ptr p, size_t bytes
   return r == CU_SUCCESS ? managed_range(p, 1) : r;
 }
 
-// --- pools -------------------------------------------------------------------------------------------------------------------
+// --- pools -----------------------------------------------------------------------------------------------------------------
 
 cu_result drv_do_cuDeviceGetDefaultMemPool(cu_handle *out, cu_device d) {
   drv_device *dev = drv_device_at(d);
@@ -259,12 +263,21 @@ cu_result drv_do_cuMemPoolTrimTo(cu_handle pool, size_t bytes) {
   return drv_find(pool, DRV_POOL) ? CU_SUCCESS : CU_ERROR_INVALID_VALUE;
 }
 
-enum { POOL_REUSE_FIRST = 1, POOL_REUSE_LAST = 3, POOL_THRESHOLD = 4, POOL_RESERVED, POOL_RESERVED_HIGH, POOL_USED, POOL_USED_HIGH };
+enum {
+  POOL_REUSE_FIRST = 1,
+  POOL_REUSE_LAST = 3,
+  POOL_THRESHOLD = 4,
+  POOL_RESERVED,
+  POOL_RESERVED_HIGH,
+  POOL_USED,
+  POOL_USED_HIGH
+};
 
 cu_result drv_do_cuMemPoolSetAttribute(cu_handle pool, int attribute, void *value) {
   drv_pool *p = drv_find(pool, DRV_POOL);
   if (!p || !value) return CU_ERROR_INVALID_VALUE;
-  if (attribute >= POOL_REUSE_FIRST && attribute <= POOL_REUSE_LAST) memcpy(&p->reuse[attribute - POOL_REUSE_FIRST], value, sizeof(int));
+  if (attribute >= POOL_REUSE_FIRST && attribute <= POOL_REUSE_LAST)
+    memcpy(&p->reuse[attribute - POOL_REUSE_FIRST], value, sizeof(int));
   else if (attribute == POOL_THRESHOLD) memcpy(&p->threshold, value, sizeof p->threshold);
   else if (attribute == POOL_RESERVED_HIGH || attribute == POOL_USED_HIGH) p->used_high = p->used;   // only a reset is legal
   else return CU_ERROR_INVALID_VALUE;
@@ -314,12 +327,29 @@ cu_result drv_do_cuMemFreeAsync(cu_ptr p, cu_handle stream) {
   return r == CU_SUCCESS ? release(p) : r;
 }
 
-// --- what is known about a pointer ---------------------------------------------------------------------------------------------
+// --- what is known about a pointer -----------------------------------------------------------------------------------------
 
 typedef enum pointer_attribute {
-  PTR_CONTEXT = 1, PTR_MEMORY_TYPE, PTR_DEVICE_POINTER, PTR_HOST_POINTER, PTR_P2P_TOKENS, PTR_SYNC_MEMOPS, PTR_BUFFER_ID, PTR_IS_MANAGED,
-  PTR_DEVICE_ORDINAL, PTR_IPC_CAPABLE, PTR_RANGE_START, PTR_RANGE_SIZE, PTR_MAPPED, PTR_HANDLE_TYPES, PTR_RDMA_CAPABLE, PTR_ACCESS_FLAGS,
-  PTR_POOL, PTR_MAPPING_SIZE, PTR_MAPPING_BASE, PTR_BLOCK_ID
+  PTR_CONTEXT = 1,
+  PTR_MEMORY_TYPE,
+  PTR_DEVICE_POINTER,
+  PTR_HOST_POINTER,
+  PTR_P2P_TOKENS,
+  PTR_SYNC_MEMOPS,
+  PTR_BUFFER_ID,
+  PTR_IS_MANAGED,
+  PTR_DEVICE_ORDINAL,
+  PTR_IPC_CAPABLE,
+  PTR_RANGE_START,
+  PTR_RANGE_SIZE,
+  PTR_MAPPED,
+  PTR_HANDLE_TYPES,
+  PTR_RDMA_CAPABLE,
+  PTR_ACCESS_FLAGS,
+  PTR_POOL,
+  PTR_MAPPING_SIZE,
+  PTR_MAPPING_BASE,
+  PTR_BLOCK_ID
 } pointer_attribute;
 
 typedef struct pointer_info {
@@ -331,7 +361,9 @@ typedef struct pointer_info {
 
 static bool describe(cu_ptr p, pointer_info *out) {
   *out = (pointer_info){0};
-  if (!drv_locate(p, &out->device, &out->address) || emu_find(out->device->emu, out->address, &out->base, &out->bytes, NULL) != TS_OK) return false;
+  if (!drv_locate(p, &out->device, &out->address) ||
+      emu_find(out->device->emu, out->address, &out->base, &out->bytes, NULL) != TS_OK)
+    return false;
   out->memory = ts_map_get(&out->device->memory, out->base);
   return true;
 }
@@ -364,7 +396,8 @@ static cu_result pointer_value(const pointer_info *i, int attribute, void *out) 
   default: return CU_ERROR_INVALID_VALUE;
   }
   if (attribute == PTR_CONTEXT || attribute == PTR_HOST_POINTER || attribute == PTR_POOL) memcpy(out, &pointer, sizeof pointer);
-  else if (attribute == PTR_MEMORY_TYPE || attribute == PTR_DEVICE_ORDINAL || attribute == PTR_ACCESS_FLAGS) memcpy(out, &narrow, sizeof narrow);
+  else if (attribute == PTR_MEMORY_TYPE || attribute == PTR_DEVICE_ORDINAL || attribute == PTR_ACCESS_FLAGS)
+    memcpy(out, &narrow, sizeof narrow);
   else memcpy(out, &wide, sizeof wide);
   return CU_SUCCESS;
 }

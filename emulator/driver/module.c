@@ -74,7 +74,7 @@ void drv_module_destroy(drv_module *m) {
   free(m);
 }
 
-// --- options -----------------------------------------------------------------------------------------------------------------
+// --- options ---------------------------------------------------------------------------------------------------------------
 
 typedef struct jit_options {
   char *logs[2];                 // info, error
@@ -116,7 +116,7 @@ static void write_options(jit_options *o, const ts_text *error) {
   if (o->wall_time) *o->wall_time = (float)(drv_now_ns() - o->started) * 1e-6f;
 }
 
-// --- modules -----------------------------------------------------------------------------------------------------------------
+// --- modules ---------------------------------------------------------------------------------------------------------------
 
 cu_result drv_do_cuModuleLoadDataEx(cu_handle *out, const void *image, unsigned options, int *names, void **values) {
   jit_options o;
@@ -131,8 +131,12 @@ cu_result drv_do_cuModuleLoadDataEx(cu_handle *out, const void *image, unsigned 
   if (r == CU_SUCCESS) *out = m;
   return r;
 }
-cu_result drv_do_cuModuleLoadData(cu_handle *out, const void *image) { return drv_do_cuModuleLoadDataEx(out, image, 0, NULL, NULL); }
-cu_result drv_do_cuModuleLoadFatBinary(cu_handle *out, const void *image) { return drv_do_cuModuleLoadDataEx(out, image, 0, NULL, NULL); }
+cu_result drv_do_cuModuleLoadData(cu_handle *out, const void *image) {
+  return drv_do_cuModuleLoadDataEx(out, image, 0, NULL, NULL);
+}
+cu_result drv_do_cuModuleLoadFatBinary(cu_handle *out, const void *image) {
+  return drv_do_cuModuleLoadDataEx(out, image, 0, NULL, NULL);
+}
 
 cu_result drv_read_file(const char *path, char **out, size_t *bytes) {
   ts_arena a;
@@ -224,7 +228,7 @@ cu_result drv_do_cuModuleGetLoadingMode(int *out) {
   return CU_SUCCESS;
 }
 
-// --- libraries -----------------------------------------------------------------------------------------------------------------
+// --- libraries -------------------------------------------------------------------------------------------------------------
 
 // The image of a library is kept; how long it is, the image itself tells.
 static size_t image_bytes(const void *image) {
@@ -304,8 +308,8 @@ static cu_result load_library(cu_handle *out, const void *image, size_t bytes, t
   return r;
 }
 
-cu_result drv_do_cuLibraryLoadData(cu_handle *out, const void *image, int *names, void **values, unsigned options, int *library_names, void **library_values,
-                                   unsigned library_options) {
+cu_result drv_do_cuLibraryLoadData(cu_handle *out, const void *image, int *names, void **values, unsigned options,
+                                   int *library_names, void **library_values, unsigned library_options) {
   jit_options o;
   ts_text log = {0};
   (void)library_names, (void)library_values, (void)library_options;
@@ -322,8 +326,8 @@ cu_result drv_do_cuLibraryLoadData(cu_handle *out, const void *image, int *names
   return r;
 }
 
-cu_result drv_do_cuLibraryLoadFromFile(cu_handle *out, const char *path, int *names, void **values, unsigned options, int *library_names,
-                                       void **library_values, unsigned library_options) {
+cu_result drv_do_cuLibraryLoadFromFile(cu_handle *out, const char *path, int *names, void **values, unsigned options,
+                                       int *library_names, void **library_values, unsigned library_options) {
   jit_options o;
   ts_text log = {0};
   char *data;
@@ -408,7 +412,7 @@ cu_result drv_do_cuLibraryGetManaged(cu_ptr *out, size_t *bytes, cu_handle h, co
   return drv_current()->device->unified ? drv_do_cuLibraryGetGlobal(out, bytes, h, name) : CU_ERROR_NOT_SUPPORTED;
 }
 
-// --- kernels and functions -------------------------------------------------------------------------------------------------------
+// --- kernels and functions -------------------------------------------------------------------------------------------------
 
 static cu_result kernel_function(drv_kernel *k, drv_context *c, drv_function **out) {
   drv_module *m;
@@ -495,7 +499,7 @@ cu_result drv_do_cuKernelGetParamInfo(cu_handle h, size_t index, size_t *offset,
   return r == CU_SUCCESS ? drv_param_info(f, index, offset, bytes) : r;
 }
 
-// --- linking: one PTX input passes through; PTX isn't linked ---------------------------------------------------------------------
+// --- linking: one PTX input passes through; PTX isn't linked ---------------------------------------------------------------
 
 cu_result drv_do_cuLinkCreate_v2(unsigned options, int *names, void **values, cu_handle *out) {
   jit_options o;
@@ -512,7 +516,8 @@ cu_result drv_do_cuLinkCreate_v2(unsigned options, int *names, void **values, cu
   return CU_SUCCESS;
 }
 
-cu_result drv_do_cuLinkAddData_v2(cu_handle h, int type, void *data, size_t bytes, const char *name, unsigned options, int *names, void **values) {
+cu_result drv_do_cuLinkAddData_v2(cu_handle h, int type, void *data, size_t bytes, const char *name, unsigned options, int *names,
+                                  void **values) {
   drv_link *l = drv_find(h, DRV_LINK);
   drv_image i;
   ts_text why = {0};

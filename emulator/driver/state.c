@@ -18,6 +18,7 @@ static __thread drv_thread self;
 cu_result drv_enter(drv_need need) {
   pthread_mutex_lock(&drv.lock);
   if (need == DRV_NEED_NOTHING) return CU_SUCCESS;
+  if (drv.ended) return CU_ERROR_DEINITIALIZED;
   if (!drv.initialised) return CU_ERROR_NOT_INITIALIZED;
   if (self.in_callback) return CU_ERROR_NOT_PERMITTED;
   if (need == DRV_NEED_INIT) return CU_SUCCESS;
@@ -206,14 +207,15 @@ cu_result drv_do_cuGetProcAddress(const char *symbol, void **out, int version, u
   return drv_do_cuGetProcAddress_v2(symbol, out, version, flags, NULL);
 }
 
-// The undocumented tables that the static CUDA runtime asks for. There are none here.
+// The undocumented tables that NVIDIA's CUDA runtime asks for before anything else. They are refused by name.
 cu_result drv_do_cuGetExportTable(const void **out, const void *id) {
   if (!out || !id) return CU_ERROR_INVALID_VALUE;
   *out = NULL;
   const uint8_t *b = id;
-  drv_say("cuGetExportTable: the table %02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x is undocumented and not offered; "
-          "link the program with --cudart shared and run it on the emulator's libcudart", b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9],
-          b[10], b[11], b[12], b[13], b[14], b[15]);
+  drv_say(
+      "cuGetExportTable: the table %02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x is undocumented and not "
+      "offered; NVIDIA's CUDA runtime (libcudart, shared or static) can't start on the emulator: use the driver API",
+      b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
   return CU_ERROR_NOT_FOUND;
 }
 

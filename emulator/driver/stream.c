@@ -89,10 +89,11 @@ cu_result drv_do_cuStreamAddCallback(cu_handle stream, cu_stream_callback *fn, v
   return CU_SUCCESS;
 }
 
-// --- events ------------------------------------------------------------------------------------------------------------------
+// --- events ----------------------------------------------------------------------------------------------------------------
 
 cu_result drv_do_cuEventCreate(cu_handle *out, unsigned flags) {
-  if (!out || flags & ~7u || (flags & DRV_EVENT_INTERPROCESS && !(flags & DRV_EVENT_DISABLE_TIMING))) return CU_ERROR_INVALID_VALUE;
+  if (!out || flags & ~7u || (flags & DRV_EVENT_INTERPROCESS && !(flags & DRV_EVENT_DISABLE_TIMING)))
+    return CU_ERROR_INVALID_VALUE;
   if (flags & DRV_EVENT_INTERPROCESS) return CU_ERROR_NOT_SUPPORTED;
   drv_event *e = calloc(1, sizeof *e);
   if (!e) return CU_ERROR_OUT_OF_MEMORY;
@@ -137,11 +138,14 @@ cu_result drv_do_cuEventDestroy(cu_handle event) { return drv_do_cuEventDestroy_
 cu_result drv_do_cuEventElapsedTime_v2(float *ms, cu_handle from, cu_handle to) {
   drv_event *a = drv_find(from, DRV_EVENT), *b = drv_find(to, DRV_EVENT);
   if (!ms) return CU_ERROR_INVALID_VALUE;
-  if (!a || !b || !a->recorded || !b->recorded || (a->flags | b->flags) & DRV_EVENT_DISABLE_TIMING) return CU_ERROR_INVALID_HANDLE;
+  if (!a || !b || !a->recorded || !b->recorded || (a->flags | b->flags) & DRV_EVENT_DISABLE_TIMING)
+    return CU_ERROR_INVALID_HANDLE;
   *ms = (float)((double)(int64_t)(b->ns - a->ns) * 1e-6);
   return CU_SUCCESS;
 }
-cu_result drv_do_cuEventElapsedTime(float *ms, cu_handle from, cu_handle to) { return drv_do_cuEventElapsedTime_v2(ms, from, to); }
+cu_result drv_do_cuEventElapsedTime(float *ms, cu_handle from, cu_handle to) {
+  return drv_do_cuEventElapsedTime_v2(ms, from, to);
+}
 
 cu_result drv_do_cuStreamWaitEvent(cu_handle stream, cu_handle event, unsigned flags) {
   if (flags & ~1u) return CU_ERROR_INVALID_VALUE;
