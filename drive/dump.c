@@ -127,7 +127,9 @@ void drive_manifest(const fe_model *model, const plan *p, const pass_program *pr
     json_pair(out, "name", program->kernels.data[i].kernel->name);
     ts_text_puts(out, ", ");
     json_pair(out, "computes", program->kernels.data[i].portable->name);
-    ts_text_printf(out, ", \"family\": \"%s\"}", ir_family_name(program->kernels.data[i].portable->parts.data[0].family));
+    const ir_kernel *portable = program->kernels.data[i].portable;   // a scheduled text taken as it is has no parts
+    if (portable->parts.count) ts_text_printf(out, ", \"family\": \"%s\"", ir_family_name(portable->parts.data[0].family));
+    ts_text_putc(out, '}');
   }
   ts_text_puts(out, "\n  ],\n  \"functions\": [");
   for (size_t i = 0; i < l->functions.count; i++) {
@@ -148,6 +150,7 @@ void drive_manifest(const fe_model *model, const plan *p, const pass_program *pr
 void drive_texts(ts_arena *a, cg_artifact *art, ir_module *m, const plan *p, const pass_program *program) {
   ts_text t = {0};
   for (size_t i = 0; i < p->kernels.count; i++) {
+    if (p->kernels.data[i]->stage != IR_STAGE_P) continue;
     ts_text_clear(&t);
     ir_print_kernel(m, p->kernels.data[i], true, &t);
     cg_artifact_blob(art, ts_arena_printf(a, "kernels/%s.tile.tir", p->kernels.data[i]->name), ts_arena_strdup(a, ts_text_z(&t)), t.len);

@@ -1,5 +1,7 @@
 // tessera compile
 #include "drive/compile.h"
+#include "drive/kernels.h"
+#include "drive/text_file.h"
 #include "tools/cli.h"
 
 #include <stdlib.h>
@@ -51,7 +53,35 @@ static void explain(const drive_report *r, const char *pass) {
   }
 }
 
+// Kernel texts (dumps, edited or not) instead of a spec.
+static ts_status compile_text(cli *c, const char *path) {
+  static const ts_diag_kind usage = {"usage", TS_ERROR, TS_INVALID, ""};
+  size_t targets, weights;
+  const char *const *asked = cli_values(c, "target", &targets), *const *given = cli_values(c, "weights", &weights);
+  const char **levels = ts_new_array(&c->arena, const char *, targets);
+  drive_kernels_options o = {.output = cli_value(c, "output", NULL), .dump_dir = cli_value(c, "dump-dir", NULL), .levels = levels};
+  bool all = false;
+  for (size_t i = 0; i < targets; i++) {
+    if (strcmp(asked[i], "host") == 0) all = true;
+    else if (strncmp(asked[i], "host:", 5) == 0) levels[o.level_count++] = asked[i] + 5;
+    else return ts_report(&c->diags, (ts_loc){0}, &usage, "kernel texts are compiled for host and host:LEVEL, not for %s", asked[i]);
+  }
+  if (all) o.level_count = 0;
+  for (size_t i = 0; i < weights; i++) {
+    if (strncmp(given[i], "random:", 7) != 0) return ts_report(&c->diags, (ts_loc){0}, &usage, "kernel texts take random:SEED as weights, not '%s'", given[i]);
+    o.random_weights = true, o.seed = strtoull(given[i] + 7, NULL, 0);
+  }
+  ir_module *m;
+  TS_TRY(drive_read_module(&c->arena, &c->names, &c->diags, path, &m));
+  drive_report report;
+  ts_status s = drive_compile_kernels(&c->arena, m, &o, &c->diags, &report);
+  if (s == TS_OK && cli_has(c, "explain")) explain(&report, cli_value(c, "explain", NULL));
+  ir_module_destroy(m);
+  return s;
+}
+
 static ts_status compile(cli *c, const char *path) {
+  if (ts_str_ends(ts_str_of(path), ".tir")) return compile_text(c, path);
   double jobs, start = cli_seconds();
   if (!cli_number(c, "jobs", 0, 1, 256, &jobs)) return TS_INVALID;
   const char *mode = cli_value(c, "weights-mode", "embed");

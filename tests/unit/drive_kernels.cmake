@@ -1,0 +1,1 @@
+tessera_unit_test(drive_kernels_test SOURCES drive_kernels_test.c llama_text.c LIBS tessera_drive)
