@@ -328,6 +328,8 @@ static ts_status missing(fe_spec *S, const fe_weight_decl *w, const fe_weight_re
 static ts_status from_file(fe_spec *S, const fe_weight_decl *w, const fe_weight_ref *ref, unsigned rank, const int64_t *shape, ir_weight **out) {
   const fe_node *entry = fe_map_get(fe_map_get(S->bind, "tensors"), ref->key);
   *out = NULL;
+  fe_node own = {.kind = FE_SCALAR, .loc = w->loc, .text = ts_str_of(ref->key)};
+  if (!S->bind) entry = &own;   // kernel specs: operands by their names
   if (!entry) {
     if (w->type.optional || w->type.otherwise) return TS_OK;
     ts_status s = FE_ERROR(S, w->loc, weight_missing, "the bind entry does not name a tensor for '%s'", ref->key);
@@ -361,7 +363,7 @@ static ts_status from_file(fe_spec *S, const fe_weight_decl *w, const fe_weight_
   weight->name = ref->full;
   if (w->type.encoding) {
     const ir_encoding *want;
-    TS_TRY(ir_encoding_of_name(S->a, NULL, ts_str_of(w->type.encoding), w->type.encoding_loc, S->d, &want));
+    TS_TRY(fe_encoding(S, w->type.encoding, w->type.encoding_loc, &want));
     if (!ir_encoding_equal(want, x->encoding)) {
       ts_status s = FE_ERROR(S, loc, spec_type, "%s is stored as %s in the file, the spec says %s", ref->full, x->encoding->name, want->name);
       ts_note(S->d, w->loc, "declared here");
@@ -398,8 +400,8 @@ ts_status fe_resolve_weight(fe_spec *S, const fe_weight_decl *w, const fe_weight
   if (S->sources.count) {
     TS_TRY(from_file(S, w, ref, rank, shape, &weight));
   } else if (S->o->random_weights) {
-    const ir_encoding *e = ir_encoding_plain(ir_is_float(dtype) ? IR_f32 : dtype);
-    if (w->type.encoding) TS_TRY(ir_encoding_of_name(S->a, NULL, ts_str_of(w->type.encoding), w->type.encoding_loc, S->d, &e));
+    const ir_encoding *e = ir_encoding_plain(strcmp(w->type.dtype, "float") == 0 ? IR_f32 : dtype);
+    if (w->type.encoding) TS_TRY(fe_encoding(S, w->type.encoding, w->type.encoding_loc, &e));
     if (!w->type.optional && !w->type.otherwise) TS_TRY(ir_weight_random(S->a, ref->full, e, rank, shape, S->o->seed, w->loc, S->d, &weight));
   } else {
     ts_status s = FE_ERROR(S, w->loc, weights_none, "the model has weights and no file was given");

@@ -24,13 +24,20 @@ typedef struct fe_options {
   ir_dtype float_type;                // what `float` means for activations; IR_VOID: as compile.float says
 } fe_options;
 
+// `check: {at: {m: [0, 1, 7]}}` of a kernel spec.
+typedef struct fe_check_dim {
+  ts_sym dim;
+  const int64_t *values;
+  size_t count;
+} fe_check_dim;
+
 typedef struct fe_meta {
   const char *key, *value;
 } fe_meta;
 
 typedef struct fe_model {
   ir_module *module;
-  bool is_kernel;                     // a kernel spec: module->kernels holds it; else module->functions
+  bool is_kernel;                     // a kernel spec: module->functions holds one function, which computes it
   const char *spec_path;
   // The compile section, with what it says when it says nothing.
   const char *const *targets;
@@ -44,6 +51,8 @@ typedef struct fe_model {
   // How a parameter got its value, for people and for reports.
   struct fe_param_info { ts_sym name; const char *value, *origin; ts_loc loc; } *params;
   size_t param_count;
+  const fe_check_dim *check;          // of a kernel spec
+  size_t check_count;
   void *private_state;
 } fe_model;
 

@@ -119,7 +119,7 @@ static ts_status load(fe_spec *S, const char *path) {
   }
   TS_TRY(fe_spec_read(S, path));
   S->model->spec_path = S->path;
-  if (fe_map_get(S->root, "kernel")) return FE_ERROR(S, fe_map_get(S->root, "kernel")->loc, spec_unsupported, "kernel specs are not implemented");
+  if (fe_map_get(S->root, "kernel")) return fe_load_kernel(S);
   return load_model(S);
 }
 

@@ -104,6 +104,11 @@ typedef struct fe_quantize {
   ts_loc loc;
 } fe_quantize;
 
+typedef struct fe_named_encoding {
+  ts_sym name;
+  const ir_encoding *encoding;
+} fe_named_encoding;
+
 typedef struct fe_spec {
   ts_arena *a;
   ts_interner *names;
@@ -124,6 +129,7 @@ typedef struct fe_spec {
   TS_VEC(fe_quantize) quantize;
   TS_VEC(const fe_node *) using;   // chain of `use`
   ts_map said;                     // remarks made, by place
+  TS_VEC(fe_named_encoding) encodings;   // of a kernel spec
 } fe_spec;
 
 #define FE_ERROR(S, where, kind, ...) ts_report((S)->d, (where), &diag_##kind, __VA_ARGS__)
@@ -148,6 +154,9 @@ ts_status fe_param_accept(fe_spec *S, const fe_param *p, const fe_value *v, ts_l
 ts_status fe_node_value(fe_spec *S, const fe_node *n, fe_value *out);   // a plain scalar: number, bool, text
 ts_status fe_compile_section(fe_spec *S);
 ts_status fe_build_states(fe_spec *S);
+ts_status fe_declare_dims(fe_spec *S);
+ts_status fe_given_values(fe_spec *S);                             // `set:` and --set
+ts_status fe_encoding(fe_spec *S, ts_sym name, ts_loc loc, const ir_encoding **out);   // of the spec, else of the table
 
 // ---- bind.c: weights files -------------------------------------------------------------------------------------------------
 ts_status fe_open_source(fe_spec *S, const char *path);
@@ -191,6 +200,7 @@ typedef struct fe_env {
   bool in_file;                    // names are keys of the file
   ts_sym entry;                    // name of the graph entry being evaluated, and
   const fe_ex *entry_call;         //   its expression: the call that may have weights of its own
+  struct fe_kernel *kernel;        // equations of a kernel spec: names take indices
 } fe_env;
 ts_status fe_eval(fe_env *e, const fe_ex *x, fe_value *out);
 ts_status fe_eval_int(fe_env *e, const fe_ex *x, const char *what, int64_t *out);
@@ -223,5 +233,11 @@ ts_status fe_weight_value(fe_env *e, const fe_weight_decl *w, fe_value *out);
 ir_value *fe_state_value(fe_env *e, const ir_state *s);
 ts_status fe_type_shape(fe_env *e, const fe_type_text *t, unsigned *rank, const ir_size **shape);
 ts_status fe_type_dtype(fe_spec *S, const fe_type_text *t, ir_dtype *out);
+
+// ---- spec_kernel.c: kernel specs ---------------------------------------------------------------------------------------------
+ts_status fe_load_kernel(fe_spec *S);
+ir_dtype fe_work_type(const fe_env *e, ir_dtype t);                                 // type that arithmetic on t is done in
+ts_status fe_kernel_index(fe_env *e, const fe_ex *x, fe_value *out);                // x[i, c]
+ts_status fe_kernel_call(fe_env *e, const fe_ex *x, bool *done, fe_value *out);     // sum(c, ...), softmax(c, ...)
 
 #endif

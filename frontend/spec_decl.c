@@ -313,21 +313,25 @@ static ts_status declare_module(fe_spec *S, const fe_pair *p) {
   return m->graph ? fe_expect(S, m->graph, FE_SEQ, "graph") : TS_OK;
 }
 
-static ts_status declare_top(fe_spec *S) {
+ts_status fe_declare_dims(fe_spec *S) {
   fe_param *params;
   size_t count;
   TS_TRY(fe_declare_params(S, fe_map_get(S->root, "params"), &params, &count));
   for (size_t i = 0; i < count; i++) ts_vec_push(S->a, &S->params, params[i]);
   const fe_node *n = fe_map_get(S->root, "dims");
-  if (n && !fe_is_null(n)) {
-    TS_TRY(fe_expect(S, n, FE_MAP, "dims"));
-    for (size_t i = 0; i < n->pairs.count; i++) {
-      fe_dim d = {.name = ts_intern(S->names, n->pairs.data[i].key->text), .loc = n->pairs.data[i].key->loc, .range = n->pairs.data[i].value};
-      if (fe_find_param(S, d.name)) return FE_ERROR(S, d.loc, spec_shadow, "'%s' is a parameter already", d.name);
-      ts_vec_push(S->a, &S->dims, d);
-    }
+  if (!n || fe_is_null(n)) return TS_OK;
+  TS_TRY(fe_expect(S, n, FE_MAP, "dims"));
+  for (size_t i = 0; i < n->pairs.count; i++) {
+    fe_dim d = {.name = ts_intern(S->names, n->pairs.data[i].key->text), .loc = n->pairs.data[i].key->loc, .range = n->pairs.data[i].value};
+    if (fe_find_param(S, d.name)) return FE_ERROR(S, d.loc, spec_shadow, "'%s' is a parameter already", d.name);
+    ts_vec_push(S->a, &S->dims, d);
   }
-  n = fe_map_get(S->root, "weights");
+  return TS_OK;
+}
+
+static ts_status declare_top(fe_spec *S) {
+  TS_TRY(fe_declare_dims(S));
+  const fe_node *n = fe_map_get(S->root, "weights");
   if (!n || fe_is_null(n)) return TS_OK;
   TS_TRY(fe_expect(S, n, FE_MAP, "weights"));
   for (size_t i = 0; i < n->pairs.count; i++) {
@@ -364,13 +368,23 @@ static ts_status given_values(fe_spec *S, const char *section, bool command) {
   return TS_OK;
 }
 
+ts_status fe_given_values(fe_spec *S) {
+  TS_TRY(given_values(S, "set", false));
+  return given_values(S, "--set", true);
+}
+
+ts_status fe_encoding(fe_spec *S, ts_sym name, ts_loc loc, const ir_encoding **out) {
+  for (size_t i = 0; i < S->encodings.count; i++)
+    if (S->encodings.data[i].name == name) return *out = S->encodings.data[i].encoding, TS_OK;
+  return ir_encoding_of_name(S->a, NULL, ts_str_of(name), loc, S->d, out);
+}
+
 ts_status fe_declare(fe_spec *S) {
   TS_TRY(declare_top(S));
   const fe_node *n = fe_map_get(S->root, "modules");
   if (n && !fe_is_null(n))
     for (size_t i = 0; i < n->pairs.count; i++) TS_TRY(declare_module(S, &n->pairs.data[i]));
-  TS_TRY(given_values(S, "set", false));
-  return given_values(S, "--set", true);
+  return fe_given_values(S);
 }
 
 // ---- compile --------------------------------------------------------------------------------------------------------------

@@ -323,10 +323,14 @@ ts_status fe_eval(fe_env *e, const fe_ex *x, fe_value *out) {
       out->items = ts_new_array(e->S->a, fe_value, x->args.count);
       for (size_t i = 0; i < x->args.count; i++) TS_TRY(fe_eval(e, x->args.data[i].value, &out->items[i]));
       return TS_OK;
-    case FE_EX_INDEX: return FE_ERROR(e->S, x->loc, spec_syntax, "indices in brackets belong to kernel specs; use gather or at");
+    case FE_EX_INDEX:
+      if (e->kernel) return fe_kernel_index(e, x, out);
+      return FE_ERROR(e->S, x->loc, spec_syntax, "indices in brackets belong to kernel specs; use gather or at");
     case FE_EX_CALL: break;
   }
-  bool done;
+  bool done = false;
+  if (e->kernel) TS_TRY(fe_kernel_call(e, x, &done, out));
+  if (done) return TS_OK;
   TS_TRY(number_call(e, x, &done, out));
   if (done) return TS_OK;
   if (!e->f) return FE_ERROR(e->S, x->loc, spec_call, "'%s' can't be called here: this is computed before anything runs", x->name);

@@ -77,12 +77,12 @@ typedef uint32_t scalar_fn(ir_fn_builder *b, ir_dtype t, uint32_t x);
 static ts_status map1(call *c, scalar_fn *fn, fe_value *out) {
   const fe_value *x = &c->arg[0];
   TS_TRY(need_float(c, x, "the operand"));
-  ir_dtype t = type_of(x)->dtype, wide = ir_dtype_bits(t) < 32 ? IR_f32 : t;
+  ir_dtype t = type_of(x)->dtype, work = fe_work_type(c->e, t), wide = ir_dtype_bits(work) < 32 ? IR_f32 : work;
   ir_fn_builder b;
   ir_fn_begin(&b, c->e->S->m, 1, &t);
-  uint32_t r = ir_fn_cast(&b, t, fn(&b, wide, ir_fn_cast(&b, wide, 0)));
+  uint32_t r = ir_fn_cast(&b, work, fn(&b, wide, ir_fn_cast(&b, wide, 0)));
   const ir_fn *f = ir_fn_end(&b, 1, &r);
-  ir_op *op = build(c, IR_OP_map_t, 1, &x->tensor, tensor(c, t, type_of(x)->rank, type_of(x)->shape));
+  ir_op *op = build(c, IR_OP_map_t, 1, &x->tensor, tensor(c, work, type_of(x)->rank, type_of(x)->shape));
   ir_set_fn(&c->e->f->b, op, "fn", f);
   return give(out, op);
 }
@@ -133,11 +133,11 @@ static ts_status build_cast(call *c, fe_value *out) {
 ts_status fe_tensor_unary(fe_env *e, ir_scalar op, ts_loc loc, const fe_value *x, fe_value *out) {
   call c = {.e = e, .loc = loc};
   if (x->kind != FE_V_TENSOR) return FAIL(&c, spec_type, "a tensor expected, not %s", fe_value_kind_name(x));
-  ir_dtype t = type_of(x)->dtype;
+  ir_dtype t = type_of(x)->dtype, work = fe_work_type(e, t);
   ir_fn_builder b;
   ir_fn_begin(&b, e->S->m, 1, &t);
-  uint32_t r = ir_fn_op(&b, op, 0, 0, 0);
-  ir_op *o = build(&c, IR_OP_map_t, 1, &x->tensor, tensor(&c, t, type_of(x)->rank, type_of(x)->shape));
+  uint32_t r = ir_fn_op(&b, op, ir_fn_cast(&b, work, 0), 0, 0);
+  ir_op *o = build(&c, IR_OP_map_t, 1, &x->tensor, tensor(&c, work, type_of(x)->rank, type_of(x)->shape));
   ir_set_fn(&e->f->b, o, "fn", ir_fn_end(&b, 1, &r));
   return give(out, o);
 }
@@ -173,10 +173,10 @@ ts_status fe_tensor_binary(fe_env *e, fe_oper op, ts_loc loc, const fe_value *x,
   ir_value *operand[2];
   uint32_t count = 0, node[2];
   const fe_value *sides[2] = {x, y}, *typed = x->kind == FE_V_TENSOR ? x : y;
-  ir_dtype t = type_of(typed)->dtype, types[2] = {t, t};
+  ir_dtype t = fe_work_type(e, type_of(typed)->dtype), types[2];
   for (int i = 0; i < 2; i++)
-    if (sides[i]->kind == FE_V_TENSOR) operand[count++] = sides[i]->tensor;
-  if (count == 2) TS_TRY(same_type(&c, x, y, "the operands"));
+    if (sides[i]->kind == FE_V_TENSOR) operand[count] = sides[i]->tensor, types[count++] = type_of(sides[i])->dtype;
+  if (count == 2 && fe_work_type(e, types[0]) != fe_work_type(e, types[1])) return same_type(&c, x, y, "the operands");
   if (op == FE_DIV && !ir_is_float(t)) return FAIL(&c, spec_type, "'/' is of floats; use cast");
   unsigned rank = type_of(typed)->rank;
   const ir_size *shape[IR_MAX_RANK];
@@ -187,7 +187,7 @@ ts_status fe_tensor_binary(fe_env *e, fe_oper op, ts_loc loc, const fe_value *x,
   ir_fn_begin(&b, e->S->m, same ? 1 : count, types);
   uint32_t k = 0;
   for (int i = 0; i < 2; i++) {
-    if (sides[i]->kind == FE_V_TENSOR) node[i] = same ? 0 : k++;
+    if (sides[i]->kind == FE_V_TENSOR) node[i] = ir_fn_cast(&b, t, same ? 0 : k++);
     else TS_TRY(literal_node(&c, &b, t, sides[i], &node[i]));
   }
   uint32_t r = ir_fn_op(&b, (ir_scalar)(scalars[op] - 1), node[0], node[1], 0);

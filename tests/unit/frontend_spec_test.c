@@ -508,6 +508,107 @@ START_TEST(gguf_shape) {
 }
 END_TEST
 
+// ---- kernel specs ---------------------------------------------------------------------------------------------------------
+static const char KERNEL[] =
+  "tessera: 1\n"                                                          // 1
+  "kernel: w4\n"                                                          // 2
+  "params:\n"                                                             // 3
+  "  group: int = 32\n"                                                   // 4
+  "  act: none | relu | gelu = gelu\n"                                    // 5
+  "dims:\n"                                                               // 6
+  "  m: 0 .. 1000\n"                                                      // 7
+  "  n, k: 1 .. 4096\n"                                                   // 8
+  "encodings:\n"                                                          // 9
+  "  e4:\n"                                                               // 10
+  "    code: u4\n"                                                        // 11
+  "    value: (code - zero) * scale\n"                                    // 12
+  "    scale: {type: f16, per: [1, group]}\n"                             // 13
+  "    zero: {type: u4, per: [1, group]}\n"                               // 14
+  "    tail: short\n"                                                     // 15
+  "    layout: auto\n"                                                    // 16
+  "operands:\n"                                                           // 17
+  "  x: in f16[m, k]\n"                                                   // 18
+  "  w: in f16[n, k] as e4\n"                                             // 19
+  "  bias: in f16[n] optional\n"                                          // 20
+  "  y: out f16[m, n]\n"                                                  // 21
+  "compute:\n"                                                            // 22
+  "  - acc[i, j]: sum(c, x[i, c] * w[j, c])\n"                            // 23
+  "epilogue:\n"                                                           // 24
+  "  - y[i, j]: act(acc[i, j] + bias[j])\n"                               // 25
+  "numerics: {accumulate: f32, order: fixed}\n"                           // 26
+  "check:\n"                                                              // 27
+  "  at: {m: [0, 1, 7], n: [8, 136], k: [1, 172]}\n";                     // 28
+
+START_TEST(kernel) {
+  fe_model *m = load_ok(write_text("k.yaml", KERNEL), &(fe_options){0});
+  ck_assert(m->is_kernel);
+  ck_assert_uint_eq(m->check_count, 3);
+  const ir_op *linear = find_op(m, "w4", IR_OP_linear);
+  ck_assert_int_eq(linear->results[0]->type->dtype, IR_f32);
+  const ir_encoding *e = linear->operands[1]->type->encoding;
+  ck_assert_str_eq(e->name, "e4");
+  ck_assert_int_eq(e->field[1].per_k, 32);
+  ck_assert_int_eq(linear->operands[1]->type->shape[0]->value, 136);
+  ck_assert_int_eq(linear->operands[0]->type->shape[0]->hi, 1000);
+  fe_unload(m);
+}
+END_TEST
+
+static const struct {
+  const char *from, *to, *kind;
+  unsigned line;
+} bad_kernels[] = {
+  {"code: u4", "cod: u4", "spec_key", 11},
+  {"code: u4", "code: u5x", "spec_type", 11},
+  {"(code - zero) * scale", "code * zero", "spec_value", 12},
+  {"per: [1, group]}\n    zero", "per: [1, grup]}\n    zero", "spec_name", 13},
+  {"tail: short", "tail: long", "spec_value", 15},
+  {"layout: auto", "layout: awq_gem", "spec_name", 16},
+  {"layout: auto", "layout: [k, 3]", "spec_syntax", 16},
+  {"x: in f16[m, k]", "x: f16[m, k]", "spec_syntax", 18},
+  {"x: in f16[m, k]", "x: in f16[m, n]", "spec_shape", 23},
+  {"as e4", "as e5", "unknown_encoding", 19},
+  {"sum(c, x[i, c] * w[j, c])", "sum(c, x[i, c] * w[c, j])", "spec_unsupported", 23},
+  {"sum(c, x[i, c] * w[j, c])", "sum(c, x[i, c])", "spec_unsupported", 23},
+  {"sum(c, x[i, c] * w[j, c])", "sum(c, x[i, c] * v[j, c])", "spec_unsupported", 23},
+  {"sum(c, x[i, c] * w[j, c])", "sum(c, x[i] * w[j, c])", "spec_shape", 23},
+  {"sum(c, x[i, c] * w[j, c])", "sum(i, x[i, c] * w[j, c])", "spec_shadow", 23},
+  {"- acc[i, j]: ", "- acc[i, i]: ", "spec_duplicate", 23},
+  {"- acc[i, j]: ", "- acc: ", "spec_syntax", 23},
+  {"acc[i, j] + bias[j]", "acc[i, j] + bias[h]", "spec_name", 25},
+  {"acc[i, j] + bias[j]", "acc[i, j] + bis[j]", "spec_name", 25},
+  {"acc[i, j] + bias[j]", "acc[i] + bias[j]", "spec_shape", 25},
+  {"acc[i, j] + bias[j]", "bias[j]", "spec_shape", 25},
+  {"- y[i, j]: act", "- z[i, j]: act", "spec_key", 21},
+  {"- y[i, j]: act", "- x[i, j]: act", "spec_shadow", 25},
+  {"accumulate: f32", "accumulate: f16", "spec_unsupported", 26},
+  {"k: [1, 172]", "k: [1, many]", "spec_value", 28},
+  {"k: [1, 172]", "q: [1, 172]", "spec_name", 28},
+  {", k: [1, 172]", "", "param_missing", 8},
+};
+
+START_TEST(kernel_errors) {
+  fe_model *m;
+  load(write_text("k.yaml", replace(KERNEL, bad_kernels[_i].from, bad_kernels[_i].to)), &(fe_options){0}, &m);
+  const ts_diag *first = NULL;   // behind the remarks
+  for (size_t i = 0; i < diags.list.count && !first; i++)
+    if (diags.list.data[i].kind && diags.list.data[i].kind->severity == TS_ERROR) first = &diags.list.data[i];
+  if (!first || strcmp(first->kind->id, bad_kernels[_i].kind) != 0 || first->loc.line != bad_kernels[_i].line) {
+    fprintf(stderr, "'%s' -> '%s': expected %s at line %u\n", bad_kernels[_i].from, bad_kernels[_i].to, bad_kernels[_i].kind, bad_kernels[_i].line);
+    show();
+    ck_abort();
+  }
+}
+END_TEST
+
+START_TEST(kernel_specs) {   // the installed ones
+  static const char *const list[] = {"gemm_f16", "gemm_q4_1", "gemm_w4a16", "softmax", "rms_norm", "gather_gemm"};
+  fe_model *m = load_ok(ts_arena_printf(&arena, "specs/kernels/%s.yaml", list[_i]), &(fe_options){0});
+  ck_assert_str_eq(m->module->name, list[_i]);
+  fe_unload(m);
+}
+END_TEST
+
 // ---- damaged texts --------------------------------------------------------------------------------------------------------
 START_TEST(damaged) {
   static const char *const pieces[] = {"[", "]", "{", "}", "(", ")", ", ", ": ", "\n", "  ", "- ", "&a ", "*a", "'", "\"", "..", " per ", "**", "0", "-1", "99999999999", "seq", "layer", "x", "kv", "#", "\t", "\xff", "\xc3\xa9"};
@@ -517,9 +618,10 @@ START_TEST(damaged) {
   char *kept = strdup(weights[0]);
   file.weights = (const char *const[]){kept};
   for (int round = 0; round < 1500; round++) {
+    bool kernel_text = round % 3 == 0;
     char *text = malloc(2 * n);
-    memcpy(text, BASE, n);
-    size_t len = n;
+    size_t len = kernel_text ? sizeof KERNEL - 1 : n;
+    memcpy(text, kernel_text ? KERNEL : BASE, len);
     unsigned edits = 1 + (unsigned)(rnd() % 3);
     for (unsigned e = 0; e < edits; e++) {
       size_t at = rnd() % len, cut = rnd() % 4 == 0 ? rnd() % 60 : rnd() % 3;
@@ -617,6 +719,9 @@ int main(void) {
   tcase_add_test(c, gguf_alone);
   tcase_add_loop_test(c, gguf_errors, 0, (int)(sizeof bad_files / sizeof *bad_files));
   tcase_add_test(c, gguf_shape);
+  tcase_add_test(c, kernel);
+  tcase_add_loop_test(c, kernel_errors, 0, (int)(sizeof bad_kernels / sizeof *bad_kernels));
+  tcase_add_loop_test(c, kernel_specs, 0, 6);
   tcase_add_test(c, damaged);
   tcase_add_test(c, smollm2);
   tcase_add_test(c, stories);
