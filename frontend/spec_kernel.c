@@ -6,7 +6,7 @@
 // Everything else is elementwise: operands are aligned to the indices of the left side. Arithmetic is done in the accumulator's
 // type; what an equation stores is rounded once to the output's type.
 //
-// Operands of an encoding, and second factors of products, are constants of the artifact (that is what their layout is derived
+// Operands of an encoding, second factors of products and tables of gathers are constants of the artifact (that is what their layout is derived
 // for): their values come from a file, tensors by operand name, or are random. Dims of such operands, and all but leading dims, are
 // fixed: by --set, else to the last value that `check.at` lists.
 #include "frontend/spec.h"
@@ -16,7 +16,7 @@ typedef struct operand {
   ts_loc loc;
   fe_type_text type;
   ir_dtype dtype;
-  bool weight, out, table;   // table: rows of it are gathered
+  bool weight, out;
   fe_weight_decl decl;
   ir_value *value;       // of inputs
   unsigned rank;
@@ -433,7 +433,7 @@ static void mark_factors(kernel *k, const fe_ex *x) {
   }
   if (x->kind == FE_EX_INDEX && x->x->kind == FE_EX_NAME && x->args.count && x->args.data[0].value->kind == FE_EX_INDEX) {
     operand *o = find_operand(k, x->x->name);
-    if (o) o->table = true;
+    if (o && !o->out) o->weight = true;
   }
   if (x->x) mark_factors(k, x->x);
   if (x->y) mark_factors(k, x->y);
@@ -516,7 +516,7 @@ static ts_status fix_dim(fe_spec *S, fe_dim *d, ts_loc loc) {
 static ts_status fix_dims(kernel *k) {
   for (size_t i = 0; i < k->operands.count; i++) {
     const operand *o = &k->operands.data[i];
-    for (size_t d = o->weight || o->table ? 0 : 1; d < o->type.dims.count; d++) {
+    for (size_t d = o->weight ? 0 : 1; d < o->type.dims.count; d++) {
       const fe_ex *x = o->type.dims.data[d];
       fe_dim *dim = x->kind == FE_EX_NAME ? fe_find_dim(k->S, x->name) : NULL;
       if (dim) TS_TRY(fix_dim(k->S, dim, x->loc));
