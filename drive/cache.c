@@ -6,8 +6,6 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#define CACHE_VERSION "tessera-host-1"   // change with anything in codegen/host that changes what a kernel becomes
-
 typedef struct cache_header {
   char magic[8];
   uint64_t key, scratch, bytes, hash;
@@ -16,7 +14,7 @@ typedef struct cache_header {
 uint64_t drive_cache_key(const char *text, const char *level) {
   uint64_t h = XXH3_64bits(text, strlen(text));
   h = XXH3_64bits_withSeed(level, strlen(level), h);
-  return XXH3_64bits_withSeed(CACHE_VERSION, sizeof CACHE_VERSION, h);
+  return XXH3_64bits_withSeed(TESSERA_COMPILER_HASH, sizeof TESSERA_COMPILER_HASH, h);
 }
 
 static char *entry_path(ts_arena *a, uint64_t key, bool make) {

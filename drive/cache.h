@@ -4,7 +4,7 @@
 
 #include "codegen/host/host.h"
 
-// Hash of a kernel's canonical text, the level and the compiler's version.
+// Hash of a kernel's canonical text, the level, and the sources and LLVM version of the back end.
 uint64_t drive_cache_key(const char *text, const char *level);
 // Fills object and scratch. False when the cache has no such entry or the entry is damaged.
 bool drive_cache_load(ts_arena *a, uint64_t key, cgh_code *out);
