@@ -14,36 +14,17 @@ enum { KEYS = 32, STEP_D = 8, STEP_T = 4, ATTEND_WARPS = 4 };
 
 typedef struct attend {
   cuda_schedule *s;
-  const ir_part *part;
-  ts_sym b, q, h, g, t, d, e;              // axes; q is the query position
+  pass_attend_form f;
   ts_sym ks, tl, kt, kd, tt;               // ours: warps of keys, key of a warp, staged key, its channel, key of a step of the sum
-  const ir_size *T;
-  int64_t G, D, rows, KS;                  // rows: query positions per block
-  const ir_op *acc, *score, *k, *v, *map;  // P ops: softacc, dot, loads, map.at (NULL: dense)
-  ir_value *mask;                          // P value or NULL
+  int64_t rows, KS;                        // rows: query positions per block
   cuda_placement place, stage, query, last;
   ir_value *q_panel, *k_panel, *v_panel, *p_panel;
   const ir_type *row_type, *score_type, *out_type;   // [ks, q, g], [ks, q, g, tl], [ks, q, g, e]
 } attend;
 
 static ts_status analyse(cuda_schedule *s, attend *a) {
-  a->part = &s->from->parts.data[0];
-  const ir_op *yield = a->part->update->last;
-  a->acc = yield && yield->operand_count == 3 ? yield->operands[0]->producer : NULL;
-  if (s->from->parts.count != 1 || a->part->axes.count != 7 || !a->acc || a->acc->code != IR_OP_softacc)
-    return CUDA_REFUSE(s, s->from->loc, "rule attend-form: update must end in one softacc");
-  const ir_axis *x = a->part->axes.data;
-  a->b = x[0].name, a->q = x[1].name, a->h = x[2].name, a->g = x[3].name, a->e = x[4].name, a->t = x[5].name, a->d = x[6].name;
-  a->G = x[3].size->value, a->D = x[6].size->value, a->T = x[5].size;
-  a->score = a->acc->operands[0]->producer;
-  a->v = a->acc->operands[1]->producer;
-  a->mask = a->acc->operand_count > 2 ? a->acc->operands[2] : NULL;
-  a->k = a->score && a->score->code == IR_OP_dot ? a->score->operands[1]->producer : NULL;
-  if (!a->k || a->k->code != IR_OP_load || !a->v || a->v->code != IR_OP_load)
-    return CUDA_REFUSE(s, a->acc->loc, "rule attend-form: keys and values must be loads");
-  if (a->D % STEP_D || !ir_size_is_value(x[4].size, a->D)) return CUDA_REFUSE(s, a->acc->loc, "rule attend-heads: heads of %lld channels", (long long)a->D);
-  const ir_op *row = a->k->operands[1]->producer;
-  a->map = row && row->code == IR_OP_map_at ? row : NULL;
+  TS_TRY(pass_read_attend(s->m, s->from, &a->f));
+  if (a->f.D % STEP_D) return CUDA_REFUSE(s, a->f.k->loc, "rule attend-heads: heads of %lld channels", (long long)a->f.D);
   ir_module *m = s->m;
   a->ks = ir_name(m, "ks"), a->tl = ir_name(m, "tl"), a->kt = ir_name(m, "kt"), a->kd = ir_name(m, "kd"), a->tt = ir_name(m, "tt");
   return TS_OK;
@@ -62,67 +43,46 @@ static int64_t place_channels(cuda_placement *p, ts_sym axis, int64_t D, int64_t
 
 static ts_status place_all(attend *a) {
   cuda_schedule *s = a->s;
-  int64_t power = a->D & -a->D, keys = KEYS * a->KS, warps = s->kernel->warps;
+  int64_t power = a->f.D & -a->f.D, keys = KEYS * a->KS, warps = s->kernel->warps;
   bool deep = a->KS > 1;
   cuda_placement *p = &a->place;
   cuda_put_digit(p, a->ks, CUDA_WARP, 1, a->KS);
-  if (!deep) cuda_put_digit(p, a->q, CUDA_WARP, 1, warps);
-  cuda_put_digit(p, a->q, CUDA_REG, 0, deep ? a->rows : a->rows / warps);
-  cuda_put_digit(p, a->g, CUDA_REG, 0, a->G);
+  if (!deep) cuda_put_digit(p, a->f.q, CUDA_WARP, 1, warps);
+  cuda_put_digit(p, a->f.q, CUDA_REG, 0, deep ? a->rows : a->rows / warps);
+  cuda_put_digit(p, a->f.g, CUDA_REG, 0, a->f.G);
   cuda_put_digit(p, a->tl, CUDA_LANE, 1, KEYS);
-  cuda_put_digit(p, a->t, CUDA_LANE, 1, KEYS);
-  cuda_put_digit(p, a->t, CUDA_WARP, 1, a->KS);
+  cuda_put_digit(p, a->f.t, CUDA_LANE, 1, KEYS);
+  cuda_put_digit(p, a->f.t, CUDA_WARP, 1, a->KS);
   cuda_put_digit(p, a->tt, CUDA_REG, 0, STEP_T);
   cuda_put_digit(p, a->kd, CUDA_REG, 0, STEP_D);
-  place_channels(p, a->e, a->D, power >= 128 ? 4 : power >= 64 ? 2 : 1);
+  place_channels(p, a->f.e, a->f.D, power >= 128 ? 4 : power >= 64 ? 2 : 1);
   // Copies of keys and values.
-  int64_t lanes = place_channels(&a->stage, a->kd, a->D, 8), row_lanes = 32 / lanes;
+  int64_t lanes = place_channels(&a->stage, a->kd, a->f.D, 8), row_lanes = 32 / lanes;
   cuda_put_digit(&a->stage, a->kt, CUDA_LANE, lanes, row_lanes);
   cuda_put_digit(&a->stage, a->kt, CUDA_WARP, 1, least(warps, keys / row_lanes));
   cuda_put_digit(&a->stage, a->kt, CUDA_REG, 0, keys / row_lanes / least(warps, keys / row_lanes));
   // The query.
-  place_channels(&a->query, a->d, a->D, 1);
-  if (!deep) cuda_put_digit(&a->query, a->q, CUDA_WARP, 1, warps);
-  cuda_put_digit(&a->query, a->q, CUDA_REG, 0, deep ? a->rows : a->rows / warps);
-  cuda_put_digit(&a->query, a->g, CUDA_REG, 0, a->G);
+  place_channels(&a->query, a->f.d, a->f.D, 1);
+  if (!deep) cuda_put_digit(&a->query, a->f.q, CUDA_WARP, 1, warps);
+  cuda_put_digit(&a->query, a->f.q, CUDA_REG, 0, deep ? a->rows : a->rows / warps);
+  cuda_put_digit(&a->query, a->f.g, CUDA_REG, 0, a->f.G);
   // The results: warps that shared keys all have them.
   a->last = a->place;
   if (deep) {
     a->last = (cuda_placement){0};
     cuda_put_digit(&a->last, a->ks, CUDA_REG, 0, a->KS);
-    cuda_put_digit(&a->last, a->q, CUDA_REG, 0, a->rows);
-    cuda_put_digit(&a->last, a->g, CUDA_REG, 0, a->G);
-    place_channels(&a->last, a->e, a->D, power >= 128 ? 4 : power >= 64 ? 2 : 1);
+    cuda_put_digit(&a->last, a->f.q, CUDA_REG, 0, a->rows);
+    cuda_put_digit(&a->last, a->f.g, CUDA_REG, 0, a->f.G);
+    place_channels(&a->last, a->f.e, a->f.D, power >= 128 ? 4 : power >= 64 ? 2 : 1);
   }
-  ts_sym axes[4] = {a->ks, a->q, a->g, a->tl}, out[4] = {a->ks, a->q, a->g, a->e};
-  TS_TRY(cuda_tile(s, p, IR_f32, 3, axes, (int64_t[]){a->KS, a->rows, a->G}, &a->row_type));
-  TS_TRY(cuda_tile(s, p, IR_f32, 4, axes, (int64_t[]){a->KS, a->rows, a->G, KEYS}, &a->score_type));
-  return cuda_tile(s, p, IR_f32, 4, out, (int64_t[]){a->KS, a->rows, a->G, a->D}, &a->out_type);
+  ts_sym axes[4] = {a->ks, a->f.q, a->f.g, a->tl}, out[4] = {a->ks, a->f.q, a->f.g, a->f.e};
+  TS_TRY(cuda_tile(s, p, IR_f32, 3, axes, (int64_t[]){a->KS, a->rows, a->f.G}, &a->row_type));
+  TS_TRY(cuda_tile(s, p, IR_f32, 4, axes, (int64_t[]){a->KS, a->rows, a->f.G, KEYS}, &a->score_type));
+  return cuda_tile(s, p, IR_f32, 4, out, (int64_t[]){a->KS, a->rows, a->f.G, a->f.D}, &a->out_type);
 }
 
 static void set_box(attend *a, ts_sym axis, ir_value *base, int64_t extent, bool tail) {
-  pass_set_box(&a->s->t, (pass_box){.axis = axis, .base = base, .extent = extent, .size = cuda_axis_size(a->part, axis), .row = true, .tail = tail});
-}
-
-// Drops an axis of extent 1, if `v` has it.
-static ir_value *drop_unit(cuda_schedule *s, ir_value *v, ts_sym axis) {
-  int k = ir_type_axis(v->type, axis);
-  if (k < 0) return v;
-  ts_sym axes[8];
-  const ir_size *shape[8] = {0};
-  unsigned rank = 0;
-  for (unsigned d = 0; d < v->type->rank; d++)
-    if ((int)d != k) axes[rank] = v->type->axes[d], shape[rank++] = v->type->shape[d];
-  ir_value *r = cuda_relabel(s, "pick", v, axis, 0, NULL, ir_tile_type(s->m, v->type->dtype, rank, axes, shape));
-  ir_set_int(&s->t.b, r->producer, "at", 0);
-  return r;
-}
-
-static ir_value *add_unit(cuda_schedule *s, ir_value *v, ts_sym axis) {
-  ts_sym axes[8] = {axis};
-  const ir_size *shape[8] = {ir_size_const(s->m->sizes, 1)};
-  for (unsigned d = 0; d < v->type->rank; d++) axes[1 + d] = v->type->axes[d], shape[1 + d] = v->type->shape[d];
-  return cuda_relabel(s, "concat", v, axis, 0, NULL, ir_tile_type(s->m, v->type->dtype, v->type->rank + 1, axes, shape));
+  pass_set_box(&a->s->t, (pass_box){.axis = axis, .base = base, .extent = extent, .size = pass_axis_size(a->f.part, axis), .row = true, .tail = tail});
 }
 
 // [.., from: KS * 32, ..] -> [.., ks, tl, ..]
@@ -139,53 +99,27 @@ static ir_value *split_keys(attend *a, ir_value *v, ts_sym from) {
     axes[rank] = a->ks, shape[rank++] = ir_size_const(s->m->sizes, a->KS);
     axes[rank] = a->tl, shape[rank++] = ir_size_const(s->m->sizes, KEYS);
   }
-  return cuda_relabel(s, "split", v, from, 2, to, ir_tile_type(s->m, v->type->dtype, rank, axes, shape));
-}
-
-// The least t that no row may see, from comparisons t < x, t <= x in the mask, with the block's last query position.
-static ts_status key_limit(attend *a, ir_value *mask, ir_value **limit) {
-  const ir_op *op = mask ? mask->producer : NULL;
-  if (!op || op->code != IR_OP_apply) return TS_OK;
-  const ir_fn *f = ir_attr_find(op, "fn")->fn;
-  const ir_expr *root = &f->nodes[f->outputs[0]];
-  if (f->count != f->params + 1 || op->operand_count != 2) return TS_OK;
-  if (root->op == IR_SCALAR_and) {
-    TS_TRY(key_limit(a, op->operands[0], limit));
-    return key_limit(a, op->operands[1], limit);
-  }
-  const ir_op *left = op->operands[root->args[0]]->producer;
-  if ((root->op != IR_SCALAR_lt && root->op != IR_SCALAR_le) || !left || left->code != IR_OP_axis || ir_attr_sym(left, "name") != a->t) return TS_OK;
-  ir_value *x;
-  TS_TRY(pass_translate_value(&a->s->t, op->operands[root->args[1]], &x));
-  ts_sym units[4] = {a->b, a->q, a->h, a->g};
-  for (int i = 0; i < 4; i++) x = drop_unit(a->s, x, units[i]);
-  if (x->type->rank) return TS_OK;
-  ir_builder *b = &a->s->t.b;
-  if (root->op == IR_SCALAR_le) x = pass_add(b, x, pass_int(b, 1));
-  *limit = *limit ? ir_apply_op(b, IR_SCALAR_min, *limit, x, NULL) : x;
-  return TS_OK;
+  return pass_relabel(&s->t.b, "split", v, from, 2, to, ir_tile_type(s->m, v->type->dtype, rank, axes, shape));
 }
 
 // Keys (or values) t0 .. of all warps on their way to a panel; rows at or past `end` are zero.
 static ts_status load_keys(attend *a, const ir_op *load, ir_value *t0, ir_value *end, ir_value **out) {
   cuda_schedule *s = a->s;
   ir_builder *b = &s->t.b;
-  uint32_t param, table;
+  uint32_t param;
   if (!pass_param_index(s->from, load->operands[0], &param) || !s->t.params[param]) return CUDA_REFUSE(s, load->loc, "rule attend-form: packed keys");
-  ir_value *mem = s->t.params[param], *zero = pass_int(b, 0), *list = pass_find_box(&s->t, a->b)->base, *head = pass_find_box(&s->t, a->h)->base;
+  ir_value *mem = s->t.params[param], *zero = pass_int(b, 0), *list = pass_find_box(&s->t, a->f.b)->base, *head = pass_find_box(&s->t, a->f.h)->base;
   int64_t keys = KEYS * a->KS;
   const ir_type *t, *it;
-  TS_TRY(cuda_tile(s, &a->stage, mem->type->dtype, 2, (ts_sym[]){a->kt, a->kd}, (int64_t[]){keys, a->D}, &t));
+  TS_TRY(cuda_tile(s, &a->stage, mem->type->dtype, 2, (ts_sym[]){a->kt, a->kd}, (int64_t[]){keys, a->f.D}, &t));
   TS_TRY(cuda_tile(s, &a->stage, IR_i64, 1, &a->kt, &keys, &it));
   ir_value *key = ir_build(b, IR_OP_iota, 1, &t0, 1, &it)->results[0], *mask = ir_apply_op(b, IR_SCALAR_lt, key, end, NULL);
   ir_value *index[4] = {list, t0, head, zero};
   ts_sym none = s->m->none, at[4] = {none, a->kt, none, a->kd};
-  if (a->map) {
-    int64_t granule = ir_attr_int(a->map, "granule", 16);
-    if (!pass_param_index(s->from, a->map->operands[0], &table)) return CUDA_REFUSE(s, load->loc, "rule attend-form: page table");
-    ir_value *page = ir_load(b, s->t.params[table], (ir_value *[]){list, pass_div_const(b, key, granule)}, (ts_sym[]){none, none}, mask,
+  if (a->f.map) {
+    ir_value *page = ir_load(b, s->t.params[a->f.table_param], (ir_value *[]){list, pass_div_const(b, key, a->f.granule)}, (ts_sym[]){none, none}, mask,
                              ir_type_with_dtype(s->m, it, IR_i32));
-    index[0] = ir_cast(b, page, IR_i64), index[1] = head, index[2] = pass_rem_const(b, key, granule);
+    index[0] = ir_cast(b, page, IR_i64), index[1] = head, index[2] = pass_rem_const(b, key, a->f.granule);
     at[1] = none;
   }
   *out = split_keys(a, ir_load(b, mem, index, at, mask, t), a->kt);
@@ -195,8 +129,8 @@ static ts_status load_keys(attend *a, const ir_op *load, ir_value *t0, ir_value 
 static ts_status stage_keys(attend *a, ir_value *t0, ir_value *end) {
   cuda_schedule *s = a->s;
   ir_value *zero = pass_int(&s->t.b, 0), *index[3] = {zero, zero, zero}, *k, *v;
-  TS_TRY(load_keys(a, a->k, t0, end, &k));
-  TS_TRY(load_keys(a, a->v, t0, end, &v));
+  TS_TRY(load_keys(a, a->f.k, t0, end, &k));
+  TS_TRY(load_keys(a, a->f.v, t0, end, &v));
   cuda_barrier(s);
   ts_sym at[3] = {a->ks, a->tl, a->kd};
   cuda_put(s, a->k_panel, index, at, k);
@@ -210,13 +144,13 @@ static ts_status stage_query(attend *a, ir_value *q0) {
   ir_builder *b = &s->t.b;
   ir_value *q, *zero = pass_int(b, 0);
   pass_translator_reset(&s->t);
-  set_box(a, a->q, q0, a->rows, true);
-  set_box(a, a->g, zero, a->G, false);
-  set_box(a, a->d, zero, a->D, false);
-  TS_TRY(pass_translate_value(&s->t, a->score->operands[0], &q));
-  q = drop_unit(s, drop_unit(s, ir_cast(b, q, IR_f32), a->b), a->h);
+  set_box(a, a->f.q, q0, a->rows, true);
+  set_box(a, a->f.g, zero, a->f.G, false);
+  set_box(a, a->f.d, zero, a->f.D, false);
+  TS_TRY(pass_translate_value(&s->t, a->f.query, &q));
+  q = pass_drop_axis(&s->t.b, pass_drop_axis(&s->t.b, ir_cast(b, q, IR_f32), a->f.b), a->f.h);
   TS_TRY(cuda_place(s, &a->query));
-  cuda_put(s, a->q_panel, (ir_value *[]){zero, zero, zero}, (ts_sym[]){a->q, a->g, a->d}, q);
+  cuda_put(s, a->q_panel, (ir_value *[]){zero, zero, zero}, (ts_sym[]){a->f.q, a->f.g, a->f.d}, q);
   return TS_OK;
 }
 
@@ -224,16 +158,16 @@ static ts_status stage_query(attend *a, ir_value *q0) {
 static ts_status scores(attend *a, ir_value **out) {
   cuda_schedule *s = a->s;
   ir_builder *b = &s->t.b;
-  ir_value *sum = cuda_zero(s, a->score_type);
+  ir_value *sum = pass_zero(&s->t.b, a->score_type);
   const ir_type *qt, *kt;
-  TS_TRY(cuda_tile(s, &a->place, IR_f32, 3, (ts_sym[]){a->q, a->g, a->kd}, (int64_t[]){a->rows, a->G, STEP_D}, &qt));
+  TS_TRY(cuda_tile(s, &a->place, IR_f32, 3, (ts_sym[]){a->f.q, a->f.g, a->kd}, (int64_t[]){a->rows, a->f.G, STEP_D}, &qt));
   TS_TRY(cuda_tile(s, &a->place, a->k_panel->type->dtype, 3, (ts_sym[]){a->ks, a->tl, a->kd}, (int64_t[]){a->KS, KEYS, STEP_D}, &kt));
-  cuda_loop l = cuda_loop_open(s, pass_int(b, 0), pass_int(b, a->D), STEP_D, 1, &sum);
+  pass_loop l = pass_loop_open(&s->t.b, pass_int(b, 0), pass_int(b, a->f.D), STEP_D, 1, &sum);
   ir_value *zero = pass_int(b, 0), *index[3] = {zero, zero, l.index};
-  ir_value *q = cuda_fetch(s, a->q_panel, index, (ts_sym[]){a->q, a->g, a->kd}, NULL, qt);
+  ir_value *q = cuda_fetch(s, a->q_panel, index, (ts_sym[]){a->f.q, a->f.g, a->kd}, NULL, qt);
   ir_value *k = cuda_fetch(s, a->k_panel, index, (ts_sym[]){a->ks, a->tl, a->kd}, NULL, kt);
   sum = ir_dot(b, q, k, sum, 1, &a->kd, a->score_type);
-  cuda_loop_close(s, &l, 1, &sum);
+  pass_loop_close(&s->t.b, &l, 1, &sum);
   *out = sum;
   return TS_OK;
 }
@@ -257,14 +191,14 @@ static ts_status update(attend *a, ir_value *q0, ir_value *t0, ir_value **state)
   ir_builder *b = &s->t.b;
   ir_value *score;
   TS_TRY(scores(a, &score));
-  if (a->mask) {
+  if (a->f.mask) {
     ir_value *keep;
     pass_translator_reset(&s->t);
-    set_box(a, a->q, q0, a->rows, true);
-    set_box(a, a->t, t0, KEYS * a->KS, false);
-    TS_TRY(pass_translate_value(&s->t, a->mask, &keep));
-    keep = drop_unit(s, drop_unit(s, keep, a->b), a->h);
-    if (ir_type_axis(keep->type, a->t) >= 0) keep = split_keys(a, keep, a->t);
+    set_box(a, a->f.q, q0, a->rows, true);
+    set_box(a, a->f.t, t0, KEYS * a->KS, false);
+    TS_TRY(pass_translate_value(&s->t, a->f.mask, &keep));
+    keep = pass_drop_axis(&s->t.b, pass_drop_axis(&s->t.b, keep, a->f.b), a->f.h);
+    if (ir_type_axis(keep->type, a->f.t) >= 0) keep = split_keys(a, keep, a->f.t);
     TS_TRY(cuda_place(s, &a->place));
     score = ir_apply_op(b, IR_SCALAR_select, keep, score, ir_full(b, ir_const_real(b, IR_f32, -__builtin_inf()), a->score_type));
   }
@@ -274,18 +208,18 @@ static ts_status update(attend *a, ir_value *q0, ir_value *t0, ir_value **state)
   ir_value *o = ir_apply_op(b, IR_SCALAR_mul, state[2], decay, NULL);
   TS_TRY(cuda_place(s, &a->place));
   ir_value *zero = pass_int(b, 0);
-  cuda_put(s, a->p_panel, (ir_value *[]){zero, zero, zero, zero}, (ts_sym[]){a->ks, a->q, a->g, a->tl}, weight);
+  cuda_put(s, a->p_panel, (ir_value *[]){zero, zero, zero, zero}, (ts_sym[]){a->ks, a->f.q, a->f.g, a->tl}, weight);
   ir_op *sync = ir_build(b, IR_OP_barrier, 0, NULL, 0, NULL);
   ir_set_sym(b, sync, "scope", ir_name(s->m, "warp"));
   const ir_type *pt, *vt;
-  TS_TRY(cuda_tile(s, &a->place, IR_f32, 4, (ts_sym[]){a->ks, a->q, a->g, a->tt}, (int64_t[]){a->KS, a->rows, a->G, STEP_T}, &pt));
-  TS_TRY(cuda_tile(s, &a->place, a->v_panel->type->dtype, 3, (ts_sym[]){a->ks, a->tt, a->e}, (int64_t[]){a->KS, STEP_T, a->D}, &vt));
-  cuda_loop loop = cuda_loop_open(s, pass_int(b, 0), pass_int(b, KEYS), STEP_T, 1, &o);
+  TS_TRY(cuda_tile(s, &a->place, IR_f32, 4, (ts_sym[]){a->ks, a->f.q, a->f.g, a->tt}, (int64_t[]){a->KS, a->rows, a->f.G, STEP_T}, &pt));
+  TS_TRY(cuda_tile(s, &a->place, a->v_panel->type->dtype, 3, (ts_sym[]){a->ks, a->tt, a->f.e}, (int64_t[]){a->KS, STEP_T, a->f.D}, &vt));
+  pass_loop loop = pass_loop_open(&s->t.b, pass_int(b, 0), pass_int(b, KEYS), STEP_T, 1, &o);
   zero = pass_int(b, 0);
-  ir_value *p = cuda_fetch(s, a->p_panel, (ir_value *[]){zero, zero, zero, loop.index}, (ts_sym[]){a->ks, a->q, a->g, a->tt}, NULL, pt);
-  ir_value *v = cuda_fetch(s, a->v_panel, (ir_value *[]){zero, loop.index, zero}, (ts_sym[]){a->ks, a->tt, a->e}, NULL, vt);
+  ir_value *p = cuda_fetch(s, a->p_panel, (ir_value *[]){zero, zero, zero, loop.index}, (ts_sym[]){a->ks, a->f.q, a->f.g, a->tt}, NULL, pt);
+  ir_value *v = cuda_fetch(s, a->v_panel, (ir_value *[]){zero, loop.index, zero}, (ts_sym[]){a->ks, a->tt, a->f.e}, NULL, vt);
   o = ir_dot(b, p, v, o, 1, &a->tt, a->out_type);
-  cuda_loop_close(s, &loop, 1, &o);
+  pass_loop_close(&s->t.b, &loop, 1, &o);
   sync = ir_build(b, IR_OP_barrier, 0, NULL, 0, NULL);   // the weights are read before the next step's
   ir_set_sym(b, sync, "scope", ir_name(s->m, "warp"));
   state[0] = next, state[1] = l, state[2] = o;
@@ -297,8 +231,8 @@ static ts_status join(attend *a, ir_value **state) {
   cuda_schedule *s = a->s;
   ir_builder *b = &s->t.b;
   ir_value *zero = pass_int(b, 0), *index[4] = {zero, zero, zero, zero}, *panel[3], *v[3];
-  ts_sym at[4] = {a->ks, a->q, a->g, a->e};
-  const int64_t shape[4] = {a->KS, a->rows, a->G, a->D};
+  ts_sym at[4] = {a->ks, a->f.q, a->f.g, a->f.e};
+  const int64_t shape[4] = {a->KS, a->rows, a->f.G, a->f.D};
   cuda_barrier(s);
   for (unsigned i = 0; i < 3; i++) {
     panel[i] = cuda_alloc(s, IR_f32, i == 2 ? 4 : 3, shape, NULL);
@@ -321,14 +255,14 @@ static ts_status finish(attend *a, ir_value *q0, ir_value **state) {
   cuda_schedule *s = a->s;
   if (a->KS > 1) TS_TRY(join(a, state));
   pass_translator_reset(&s->t);
-  set_box(a, a->q, q0, a->rows, true);
-  set_box(a, a->g, pass_int(&s->t.b, 0), a->G, false);
-  set_box(a, a->e, pass_int(&s->t.b, 0), a->D, false);
+  set_box(a, a->f.q, q0, a->rows, true);
+  set_box(a, a->f.g, pass_int(&s->t.b, 0), a->f.G, false);
+  set_box(a, a->f.e, pass_int(&s->t.b, 0), a->f.D, false);
   for (int i = 0; i < 3; i++) {
-    ir_value *v = drop_unit(s, state[i], a->ks);   // KS 1: an axis of extent 1; else it is gone
-    pass_bind_value(&s->t, a->part->finish->params[i], add_unit(s, add_unit(s, v, a->h), a->b));
+    ir_value *v = pass_drop_axis(&s->t.b, state[i], a->ks);   // KS 1: an axis of extent 1; else it is gone
+    pass_bind_value(&s->t, a->f.part->finish->params[i], pass_add_axis(&s->t.b, pass_add_axis(&s->t.b, v, a->f.h), a->f.b));
   }
-  TS_TRY(pass_translate_effects(&s->t, a->part->finish));
+  TS_TRY(pass_translate_effects(&s->t, a->f.part->finish));
   return cuda_place(s, &a->last);
 }
 
@@ -349,9 +283,9 @@ static ts_status build(cuda_schedule *s, bool prefill) {
   TS_TRY(add_params(s));
   ir_builder *b = &s->t.b;
   uint32_t param;
-  pass_param_index(s->from, a->k->operands[0], &param);
+  pass_param_index(s->from, a->f.k->operands[0], &param);
   ir_dtype kv = s->t.params[param]->type->dtype;
-  int64_t per_key = 2 * (a->D + 8) * ir_dtype_bits(kv) / 8, each = (a->D + 31) / 32 * a->G;
+  int64_t per_key = 2 * (a->f.D + 8) * ir_dtype_bits(kv) / 8, each = (a->f.D + 31) / 32 * a->f.G;
   a->rows = 1, a->KS = 1;
   if (prefill) {
     for (a->rows = 16; a->rows > ATTEND_WARPS && a->rows / ATTEND_WARPS * each > 32;) a->rows /= 2;
@@ -361,34 +295,34 @@ static ts_status build(cuda_schedule *s, bool prefill) {
     s->kernel->warps = (int)a->KS;
   }
   TS_TRY(place_all(a));
-  const ir_axis *x = a->part->axes.data;
+  const ir_axis *x = a->f.part->axes.data;
   s->kernel->grid[0] = x[2].size;
   s->kernel->grid[1] = ir_size_ceildiv(s->m->sizes, x[1].size, ir_size_const(s->m->sizes, a->rows));
   s->kernel->grid[2] = x[0].size;
-  ir_value *head = cuda_pid(s, 0), *q0 = pass_mul_const(b, cuda_pid(s, 1), a->rows), *list = cuda_pid(s, 2);
-  set_box(a, a->h, head, 1, false);
-  set_box(a, a->b, list, 1, false);
-  int64_t pitch = a->D + 16 / (ir_dtype_bits(kv) / 8);
-  const int64_t keys[3] = {a->KS, KEYS, a->D}, padded[3] = {KEYS * pitch, pitch, 1}, q_shape[3] = {a->rows, a->G, a->D};
-  const int64_t p_shape[4] = {a->KS, a->rows, a->G, KEYS};
+  ir_value *head = pass_pid(&s->t.b, 0), *q0 = pass_mul_const(b, pass_pid(&s->t.b, 1), a->rows), *list = pass_pid(&s->t.b, 2);
+  set_box(a, a->f.h, head, 1, false);
+  set_box(a, a->f.b, list, 1, false);
+  int64_t pitch = a->f.D + 16 / (ir_dtype_bits(kv) / 8);
+  const int64_t keys[3] = {a->KS, KEYS, a->f.D}, padded[3] = {KEYS * pitch, pitch, 1}, q_shape[3] = {a->rows, a->f.G, a->f.D};
+  const int64_t p_shape[4] = {a->KS, a->rows, a->f.G, KEYS};
   a->q_panel = cuda_alloc(s, IR_f32, 3, q_shape, NULL);
   a->k_panel = cuda_alloc(s, kv, 3, keys, padded);
-  pass_param_index(s->from, a->v->operands[0], &param);
+  pass_param_index(s->from, a->f.v->operands[0], &param);
   a->v_panel = cuda_alloc(s, s->t.params[param]->type->dtype, 3, keys, NULL);
   a->p_panel = cuda_alloc(s, IR_f32, 4, p_shape, NULL);
   TS_TRY(stage_query(a, q0));
-  ir_value *limit = ir_size_value(b, a->T), *seen = NULL, *last = pass_add(b, ir_size_value(b, x[1].size), pass_int(b, -1));
+  ir_value *limit = ir_size_value(b, a->f.T), *seen = NULL, *last = pass_add(b, ir_size_value(b, x[1].size), pass_int(b, -1));
   pass_translator_reset(&s->t);
-  set_box(a, a->q, ir_apply_op(b, IR_SCALAR_min, pass_add(b, q0, pass_int(b, a->rows - 1)), last, NULL), 1, false);
-  TS_TRY(key_limit(a, a->mask, &seen));
+  set_box(a, a->f.q, ir_apply_op(b, IR_SCALAR_min, pass_add(b, q0, pass_int(b, a->rows - 1)), last, NULL), 1, false);
+  TS_TRY(pass_key_limit(&s->t, &a->f, a->f.mask, &seen));
   cuda_placement units = {0};
   TS_TRY(cuda_place(s, &units));
   if (seen) limit = ir_apply_op(b, IR_SCALAR_min, limit, seen, NULL);
-  ir_value *state[3] = {ir_full(b, ir_const_real(b, IR_f32, -__builtin_inf()), a->row_type), cuda_zero(s, a->row_type), cuda_zero(s, a->out_type)};
-  cuda_loop l = cuda_loop_open(s, pass_int(b, 0), limit, KEYS * a->KS, 3, state);
+  ir_value *state[3] = {ir_full(b, ir_const_real(b, IR_f32, -__builtin_inf()), a->row_type), pass_zero(&s->t.b, a->row_type), pass_zero(&s->t.b, a->out_type)};
+  pass_loop l = pass_loop_open(&s->t.b, pass_int(b, 0), limit, KEYS * a->KS, 3, state);
   TS_TRY(stage_keys(a, l.index, limit));
   TS_TRY(update(a, q0, l.index, state));
-  cuda_loop_close(s, &l, 3, state);
+  pass_loop_close(&s->t.b, &l, 3, state);
   return finish(a, q0, state);
 }
 

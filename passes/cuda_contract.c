@@ -13,25 +13,9 @@
 
 enum { MAX_DOTS = 4, MAX_SUMS = 2, MAX_BUFFERS = 4, PAD = 8 };
 
-typedef struct row_sum {
-  uint32_t index;            // of the accumulator
-  ir_value *term;            // P value [m, k]
-} row_sum;
-typedef struct product {
-  uint32_t index, param;     // of the accumulator, of the P kernel
-  cuda_weight *weight;
-} product;
-
 typedef struct contract {
-  const ir_part *part;
-  ts_sym m, n, k;
-  int64_t N, K;
-  uint32_t count;            // accumulators
-  product products[MAX_DOTS];
-  unsigned product_count;
-  row_sum sums[MAX_SUMS];
-  unsigned sum_count;
-  ir_value *input;           // P value [m, k]
+  pass_contract_form f;
+  cuda_weight *weights[MAX_DOTS];
 } contract;
 
 typedef struct tiling {
@@ -59,54 +43,29 @@ static ts_status refuse(cuda_schedule *s, const ir_op *op, const char *rule) {
   return CUDA_REFUSE(s, op ? op->loc : s->from->loc, "rule %s: no CUDA schedule for this product", rule);
 }
 
-// What a part computes, read off its update region.
 static ts_status analyse(cuda_schedule *s, const ir_part *part, contract *c) {
-  *c = (contract){.part = part};
-  for (size_t i = 0; i < part->axes.count; i++) {
-    const ir_axis *a = &part->axes.data[i];
-    if (a->kind == IR_AXIS_RED) c->k = a->name, c->K = ir_size_is_const(a->size) ? a->size->value : 0;
-    else if (strcmp(a->name, "m") == 0) c->m = a->name;
-    else c->n = a->name, c->N = ir_size_is_const(a->size) ? a->size->value : 0;
+  *c = (contract){0};
+  TS_TRY(pass_read_contract(s->m, s->from, part, &c->f));
+  if (c->f.products > MAX_DOTS || c->f.sums > MAX_SUMS) return refuse(s, c->f.product[0].op, "too-many-products");
+  if (c->f.block) return refuse(s, c->f.product[0].op, "quantized-activations");
+  for (unsigned i = 0; i < c->f.products; i++) {
+    const ir_type *w = s->from->params.data[c->f.product[i].param].value->type;
+    if (!ir_size_is_const(w->shape[0]) || !ir_size_is_const(w->shape[1])) return refuse(s, c->f.product[i].op, "product-of-unpacked");
   }
-  const ir_op *yield = part->update->last;
-  if (!c->m || !c->n || !c->k || part->axes.count != 3 || !c->N || !c->K || !yield || yield->code != IR_OP_yield) return refuse(s, yield, "contract-axes");
-  c->count = yield->operand_count;
-  for (uint32_t i = 0; i < c->count; i++) {
-    const ir_op *op = yield->operands[i]->producer;
-    if (op && op->code == IR_OP_dot) {
-      uint32_t param;
-      const ir_op *w = op->operands[1]->producer;
-      if (c->product_count == MAX_DOTS || op->operand_count != 3 || op->operands[2] != part->update->params[i] || !w || w->code != IR_OP_load ||
-          !pass_param_index(s->from, w->operands[0], &param) || w->operands[0]->type->rank != 2 || !ir_size_is_const(w->operands[0]->type->shape[0]) ||
-          !ir_size_is_const(w->operands[0]->type->shape[1]))
-        return refuse(s, op, "product-of-unpacked");
-      if (c->input && c->input != op->operands[0]) return refuse(s, op, "products-of-two-inputs");
-      c->input = op->operands[0];
-      c->products[c->product_count++] = (product){i, param, NULL};
-    } else if (op && op->code == IR_OP_apply && op->operand_count == 2 && op->operands[1]->producer && op->operands[1]->producer->code == IR_OP_reduce &&
-               c->sum_count < MAX_SUMS) {
-      c->sums[c->sum_count++] = (row_sum){i, op->operands[1]->producer->operands[0]};
-    } else {
-      return refuse(s, op, "accumulator-form");
-    }
-  }
-  if (!c->product_count) return refuse(s, yield, "accumulator-form");
-  const ir_op *in = c->input->producer;
-  if (in && in->code == IR_OP_decode) return refuse(s, in, "quantized-activations");
   return TS_OK;
 }
 
 // Is x a plain load of 16-bit rows, whole steps long?
 static bool plain_rows(const cuda_schedule *s, const contract *c, ir_dtype *type) {
-  const ir_op *op = c->input->producer;
+  const ir_op *op = c->f.input->producer;
   uint32_t param;
   int64_t zero;
-  if (!op || op->code != IR_OP_load || c->sum_count || !pass_param_index(s->from, op->operands[0], &param)) return false;
+  if (!op || op->code != IR_OP_load || c->f.sums || !pass_param_index(s->from, op->operands[0], &param)) return false;
   const ir_type *t = op->operands[0]->type;
   const ir_attr *at = ir_attr_find(op, "at");
   *type = t->dtype;
-  return !t->encoding && t->rank == 2 && at->axes.data[0] == c->m && at->axes.data[1] == c->k && !ir_attr_int(op, "masked", 0) &&
-         pass_int_value(op->operands[1], &zero) && zero == 0 && pass_int_value(op->operands[2], &zero) && zero == 0 && c->K % CUDA_CHUNK == 0;
+  return !t->encoding && t->rank == 2 && at->axes.data[0] == c->f.m && at->axes.data[1] == c->f.k && !ir_attr_int(op, "masked", 0) &&
+         pass_int_value(op->operands[1], &zero) && zero == 0 && pass_int_value(op->operands[2], &zero) && zero == 0 && c->f.K % CUDA_CHUNK == 0;
 }
 
 // ---- staging -------------------------------------------------------------------------------------------------------------
@@ -127,9 +86,9 @@ static void place_rows(cuda_placement *p, ts_sym row, int64_t rows, ts_sym col, 
 static ts_status fragments(staging *p) {
   cuda_schedule *s = p->s;
   const tiling *g = p->g;
-  bool coded = p->c->products[0].weight->codes;
+  bool coded = p->c->weights[0]->codes;
   int64_t kk_size = coded ? 32 : 16, sn = g->WM, sk = g->WM * g->WN;
-  ts_sym ks = ir_name(s->m, "ks"), kk = ir_name(s->m, "kk"), m = p->c->m, n = p->c->n;
+  ts_sym ks = ir_name(s->m, "ks"), kk = ir_name(s->m, "kk"), m = p->c->f.m, n = p->c->f.n;
   cuda_placement *a = &p->frag_a, *b = &p->frag_b, *c = &p->frag_c;
   cuda_placement *both[2] = {a, b};
   for (int i = 0; i < 2; i++) {
@@ -165,26 +124,26 @@ static ts_status start(staging *p) {
   const tiling *g = p->g;
   const contract *c = p->c;
   int64_t width = step_width(g), warps = s->kernel->warps;
-  p->chunks = (c->K + CUDA_CHUNK - 1) / CUDA_CHUNK;
+  p->chunks = (c->f.K + CUDA_CHUNK - 1) / CUDA_CHUNK;
   p->steps = (p->chunks + g->KS - 1) / g->KS;
   TS_TRY(fragments(p));
-  place_rows(&p->stage_x, c->m, g->BM, c->k, width, warps);
-  place_rows(&p->stage_w, c->n, g->BN, ir_name(s->m, "kk"), CUDA_CHUNK, warps);
-  TS_TRY(cuda_tile(s, &p->stage_x, IR_f32, 2, (ts_sym[]){c->m, c->k}, (int64_t[]){g->BM, width}, &p->sum_type));
+  place_rows(&p->stage_x, c->f.m, g->BM, c->f.k, width, warps);
+  place_rows(&p->stage_w, c->f.n, g->BN, ir_name(s->m, "kk"), CUDA_CHUNK, warps);
+  TS_TRY(cuda_tile(s, &p->stage_x, IR_f32, 2, (ts_sym[]){c->f.m, c->f.k}, (int64_t[]){g->BM, width}, &p->sum_type));
   const int64_t deep_shape[3] = {g->KS, g->BM, CUDA_CHUNK}, deep_stride[3] = {CUDA_CHUNK, width + PAD, 1};
   const int64_t w_shape[2] = {g->BN, CUDA_CHUNK}, w_stride[2] = {CUDA_CHUNK + PAD, 1};
   bool deep = g->KS > 1;
   for (unsigned i = 0; i < g->buffers; i++) {
     p->x[i] = cuda_alloc(s, g->compute, 2 + deep, deep ? deep_shape : deep_shape + 1, deep ? deep_stride : deep_stride + 1);
-    for (unsigned k = 0; k < c->product_count; k++)
-      if (!c->products[k].weight->codes) p->w[k][i] = cuda_alloc(s, g->compute, 2, w_shape, w_stride);
+    for (unsigned k = 0; k < c->f.products; k++)
+      if (!c->weights[k]->codes) p->w[k][i] = cuda_alloc(s, g->compute, 2, w_shape, w_stride);
   }
-  for (unsigned i = 0; i < c->product_count; i++) p->acc[i] = cuda_zero(s, p->c_type);
-  for (unsigned i = 0; i < c->sum_count; i++) p->sum[i] = cuda_zero(s, p->sum_type);
+  for (unsigned i = 0; i < c->f.products; i++) p->acc[i] = pass_zero(&s->t.b, p->c_type);
+  for (unsigned i = 0; i < c->f.sums; i++) p->sum[i] = pass_zero(&s->t.b, p->sum_type);
   // Rows of copies: four lanes share one.
   ir_builder *b = &s->t.b;
   ir_value **index[2] = {&p->x_rows, &p->w_rows}, *base[2] = {p->row0, p->n0};
-  ts_sym name[2] = {c->m, c->n};
+  ts_sym name[2] = {c->f.m, c->f.n};
   int64_t extent[2] = {g->BM, g->BN};
   for (int i = 0; i < 2; i++) {
     if (!(i ? g->async_w : g->async_x)) continue;
@@ -196,7 +155,7 @@ static ts_status start(staging *p) {
     TS_TRY(cuda_tile(s, &rows, IR_i64, 1, &name[i], &extent[i], &t));
     ir_value *v = ir_build(b, IR_OP_iota, 1, &base[i], 1, &t)->results[0];
     if (i == 0)   // rows past the end repeat the last one; their results are not stored
-      v = ir_apply_op(b, IR_SCALAR_min, v, pass_add(b, ir_size_value(b, cuda_axis_size(c->part, c->m)), pass_int(b, -1)), NULL);
+      v = ir_apply_op(b, IR_SCALAR_min, v, pass_add(b, ir_size_value(b, pass_axis_size(c->f.part, c->f.m)), pass_int(b, -1)), NULL);
     *index[i] = v;
     TS_TRY(cuda_place(s, &rows));
   }
@@ -223,11 +182,11 @@ static void copy_step(staging *p, ir_value *chunk, unsigned to) {
   uint32_t param;
   ir_value *k0 = pass_mul_const(&s->t.b, chunk, CUDA_CHUNK);
   if (p->g->async_x) {
-    pass_param_index(s->from, p->c->input->producer->operands[0], &param);
+    pass_param_index(s->from, p->c->f.input->producer->operands[0], &param);
     copy_rows(s, s->t.params[param], p->x_rows, k0, p->x[to]);
   }
-  for (unsigned i = 0; i < p->c->product_count; i++)
-    if (p->g->async_w && !p->c->products[i].weight->codes) copy_rows(s, p->c->products[i].weight->mem, p->w_rows, k0, p->w[i][to]);
+  for (unsigned i = 0; i < p->c->f.products; i++)
+    if (p->g->async_w && !p->c->weights[i]->codes) copy_rows(s, p->c->weights[i]->mem, p->w_rows, k0, p->w[i][to]);
 }
 
 typedef struct loaded {      // a step on its way to panels
@@ -243,22 +202,22 @@ static ts_status load_step(staging *p, ir_value *chunk, bool tail, loaded *out) 
   *out = (loaded){0};
   if (!p->g->async_x) {
     pass_translator_reset(&s->t);
-    pass_set_box(&s->t, (pass_box){.axis = c->m, .base = p->row0, .extent = p->g->BM, .size = cuda_axis_size(c->part, c->m), .row = true, .tail = true});
-    pass_set_box(&s->t, (pass_box){.axis = c->k, .base = k0, .extent = step_width(p->g), .size = ir_size_const(s->m->sizes, c->K), .row = true, .tail = tail});
+    pass_set_box(&s->t, (pass_box){.axis = c->f.m, .base = p->row0, .extent = p->g->BM, .size = pass_axis_size(c->f.part, c->f.m), .row = true, .tail = true});
+    pass_set_box(&s->t, (pass_box){.axis = c->f.k, .base = k0, .extent = step_width(p->g), .size = ir_size_const(s->m->sizes, c->f.K), .row = true, .tail = tail});
     ir_value *x;
-    TS_TRY(pass_translate_value(&s->t, c->input, &x));
-    for (unsigned i = 0; i < c->sum_count; i++) {
+    TS_TRY(pass_translate_value(&s->t, c->f.input, &x));
+    for (unsigned i = 0; i < c->f.sums; i++) {
       ir_value *term;
-      TS_TRY(pass_translate_value(&s->t, c->sums[i].term, &term));
+      TS_TRY(pass_translate_value(&s->t, c->f.sum[i].term, &term));
       p->sum[i] = ir_apply_op(b, IR_SCALAR_add, p->sum[i], ir_cast(b, term, IR_f32), NULL);
     }
     out->x = ir_cast(b, x, p->g->compute);
     TS_TRY(cuda_place(s, &p->stage_x));
   }
-  for (unsigned i = 0; i < c->product_count; i++) {
-    cuda_weight *w = c->products[i].weight;
+  for (unsigned i = 0; i < c->f.products; i++) {
+    cuda_weight *w = c->weights[i];
     if (w->codes || p->g->async_w) continue;
-    ts_sym at[2] = {c->n, ir_name(s->m, "kk")};
+    ts_sym at[2] = {c->f.n, ir_name(s->m, "kk")};
     const ir_type *t;
     TS_TRY(cuda_tile(s, &p->stage_w, p->g->compute, 2, at, (int64_t[]){p->g->BN, CUDA_CHUNK}, &t));
     out->w[i] = ir_load(b, w->mem, (ir_value *[]){p->n0, k0}, at, NULL, t);
@@ -273,16 +232,16 @@ static ts_status put_step(staging *p, const loaded *l, unsigned to) {
   ir_value *zero = pass_int(b, 0), *index[3] = {zero, zero, zero};
   ts_sym ks = ir_name(s->m, "ks"), kk = ir_name(s->m, "kk");
   if (l->x && p->g->KS > 1) {
-    const ir_size *shape[3] = {l->x->type->shape[ir_type_axis(l->x->type, c->m)], ir_size_const(s->m->sizes, p->g->KS), ir_size_const(s->m->sizes, CUDA_CHUNK)};
-    ts_sym to_axes[2] = {ks, kk}, axes[3] = {c->m, ks, kk};
-    ir_value *x = cuda_relabel(s, "split", l->x, c->k, 2, to_axes, ir_tile_type(s->m, p->g->compute, 3, axes, shape));
+    const ir_size *shape[3] = {l->x->type->shape[ir_type_axis(l->x->type, c->f.m)], ir_size_const(s->m->sizes, p->g->KS), ir_size_const(s->m->sizes, CUDA_CHUNK)};
+    ts_sym to_axes[2] = {ks, kk}, axes[3] = {c->f.m, ks, kk};
+    ir_value *x = pass_relabel(&s->t.b, "split", l->x, c->f.k, 2, to_axes, ir_tile_type(s->m, p->g->compute, 3, axes, shape));
     TS_TRY(cuda_place(s, &p->stage_x));
-    cuda_put(s, p->x[to], index, (ts_sym[]){ks, c->m, kk}, x);
+    cuda_put(s, p->x[to], index, (ts_sym[]){ks, c->f.m, kk}, x);
   } else if (l->x) {
-    cuda_put(s, p->x[to], index, (ts_sym[]){c->m, c->k}, l->x);
+    cuda_put(s, p->x[to], index, (ts_sym[]){c->f.m, c->f.k}, l->x);
   }
-  for (unsigned i = 0; i < c->product_count; i++)
-    if (l->w[i]) cuda_put(s, p->w[i][to], index, (ts_sym[]){c->n, kk}, l->w[i]);
+  for (unsigned i = 0; i < c->f.products; i++)
+    if (l->w[i]) cuda_put(s, p->w[i][to], index, (ts_sym[]){c->f.n, kk}, l->w[i]);
   return TS_OK;
 }
 
@@ -311,7 +270,7 @@ static ir_value *merge(cuda_schedule *s, ir_value *v, const cuda_weight *w, bool
     else axes[rank] = v->type->axes[d], shape[rank++] = v->type->shape[d];
   }
   axes[rank] = axis, shape[rank++] = ir_size_const(s->m->sizes, extent);
-  return cuda_relabel(s, "merge", v, axis, count, to, ir_tile_type(s->m, v->type->dtype, rank, axes, shape));
+  return pass_relabel(&s->t.b, "merge", v, axis, count, to, ir_tile_type(s->m, v->type->dtype, rank, axes, shape));
 }
 
 static ts_status load_scale(staging *p, const cuda_weight *w, ir_value *mem, ir_value *chunk, ir_value *mask, const cuda_placement *place, ir_value **out) {
@@ -342,9 +301,9 @@ static ts_status load_scale(staging *p, const cuda_weight *w, ir_value *mem, ir_
   ir_value *n0 = pass_div_const(b, p->n0, 32);
   ir_value *v = ir_load(b, mem, (ir_value *[]){n0, group, zero, zero}, at, mask, t);
   // n = 32 nb + 8 n4 + n8
-  ts_sym to[3] = {nb, n4, n8}, left[2] = {ks, p->c->n};
+  ts_sym to[3] = {nb, n4, n8}, left[2] = {ks, p->c->f.n};
   const ir_size *shape[2] = {ir_size_const(m->sizes, p->g->KS), ir_size_const(m->sizes, p->g->BN)};
-  *out = cuda_relabel(s, "merge", v, p->c->n, 3, to, ir_tile_type(m, IR_f16, 1 + deep, left + !deep, shape + !deep));
+  *out = pass_relabel(&s->t.b, "merge", v, p->c->f.n, 3, to, ir_tile_type(m, IR_f16, 1 + deep, left + !deep, shape + !deep));
   return cuda_place(s, &scales);
 }
 
@@ -355,8 +314,8 @@ static ts_status load_codes(staging *p, ir_value *chunk, bool tail) {
   ir_module *m = s->m;
   bool deep = p->g->KS > 1;
   ts_sym nb = ir_name(m, "nb"), ks = ir_name(m, "ks"), kk = ir_name(m, "kk");
-  for (unsigned i = 0; i < p->c->product_count; i++) {
-    const cuda_weight *w = p->c->products[i].weight;
+  for (unsigned i = 0; i < p->c->f.products; i++) {
+    const cuda_weight *w = p->c->weights[i];
     if (!w->codes) continue;
     cuda_placement place = {0};
     cuda_put_digit(&place, nb, CUDA_REG, 0, p->g->BN / p->g->WN / 32);
@@ -382,7 +341,7 @@ static ts_status load_codes(staging *p, ir_value *chunk, bool tail) {
     const ir_type *t;
     TS_TRY(cuda_tile(s, &codes, w->type, rank, axes, extents, &t));
     ir_value *v = ir_load(b, w->mem, index, at, mask, t);
-    v = merge(s, v, w, false, digit, nb, p->c->n);
+    v = merge(s, v, w, false, digit, nb, p->c->f.n);
     v = merge(s, v, w, true, digit, NULL, kk);
     TS_TRY(cuda_place(s, &codes));
     p->code[i] = v;
@@ -395,7 +354,7 @@ static ts_status load_codes(staging *p, ir_value *chunk, bool tail) {
 static ir_value *decode(staging *p, unsigned i) {
   cuda_schedule *s = p->s;
   ir_builder *b = &s->t.b;
-  const cuda_weight *w = p->c->products[i].weight;
+  const cuda_weight *w = p->c->weights[i];
   ir_value *offset = w->offset ? p->offset[i] : NULL;
   if (!offset && w->bias != 0) offset = ir_apply_op(b, IR_SCALAR_mul, p->scale[i], ir_const_real(b, IR_f16, -w->bias), NULL);
   ir_value *operands[3] = {p->code[i], p->scale[i], offset};
@@ -408,14 +367,14 @@ static ir_value *decode(staging *p, unsigned i) {
 static void multiply(staging *p, unsigned from) {
   cuda_schedule *s = p->s;
   ir_builder *b = &s->t.b;
-  bool coded = p->c->products[0].weight->codes, deep = p->g->KS > 1;
+  bool coded = p->c->weights[0]->codes, deep = p->g->KS > 1;
   ts_sym ks = ir_name(s->m, "ks"), kk = ir_name(s->m, "kk");
   const char *mma = s->target->mma16 ? "mma.m16n8k16" : "mma.m16n8k8";
   for (int64_t k = 0; k < CUDA_CHUNK; k += coded ? 32 : 16) {
     ir_value *zero = pass_int(b, 0), *at_k = pass_int(b, k);
-    ir_value *x = cuda_fetch(s, p->x[from], (ir_value *[]){zero, deep ? zero : at_k, at_k}, (ts_sym[]){deep ? ks : p->c->m, deep ? p->c->m : kk, kk}, "ldmatrix", p->a_type);
-    for (unsigned i = 0; i < p->c->product_count; i++) {
-      ir_value *w = coded ? decode(p, i) : cuda_fetch(s, p->w[i][from], (ir_value *[]){zero, at_k}, (ts_sym[]){p->c->n, kk}, "ldmatrix", p->b_type);
+    ir_value *x = cuda_fetch(s, p->x[from], (ir_value *[]){zero, deep ? zero : at_k, at_k}, (ts_sym[]){deep ? ks : p->c->f.m, deep ? p->c->f.m : kk, kk}, "ldmatrix", p->a_type);
+    for (unsigned i = 0; i < p->c->f.products; i++) {
+      ir_value *w = coded ? decode(p, i) : cuda_fetch(s, p->w[i][from], (ir_value *[]){zero, at_k}, (ts_sym[]){p->c->f.n, kk}, "ldmatrix", p->b_type);
       p->acc[i] = ir_dot(b, x, w, p->acc[i], 1, &kk, p->c_type);
       ir_set_sym(b, p->acc[i]->producer, "builtin", ir_name(s->m, "%s", mma));
     }
@@ -425,7 +384,7 @@ static void multiply(staging *p, unsigned from) {
 static unsigned pack(staging *p, ir_value **v, bool out) {
   unsigned n = 0;
   ir_value **lists[] = {p->acc, p->sum, p->code, p->scale, p->offset};
-  unsigned count[] = {p->c->product_count, p->c->sum_count, p->c->product_count, p->c->product_count, p->c->product_count};
+  unsigned count[] = {p->c->f.products, p->c->f.sums, p->c->f.products, p->c->f.products, p->c->f.products};
   for (int k = 0; k < 5; k++)
     for (unsigned i = 0; i < count[k]; i++) {
       if (!lists[k][i]) continue;
@@ -440,7 +399,7 @@ static ts_status step(staging *p, unsigned turn, ir_value *chunk, int64_t remain
   cuda_schedule *s = p->s;
   ir_builder *b = &s->t.b;
   unsigned buffers = p->g->buffers, next = (turn + 1) % buffers;
-  bool coded = p->c->products[0].weight->codes, more = remaining > 0, tail = last_is_tail && remaining == 1;
+  bool coded = p->c->weights[0]->codes, more = remaining > 0, tail = last_is_tail && remaining == 1;
   ir_value *soon = more ? pass_add(b, chunk, pass_int(b, p->g->KS)) : NULL;
   loaded l = {0};
   if (p->g->async_x) {
@@ -472,7 +431,7 @@ static ts_status main_loop(staging *p) {
   cuda_schedule *s = p->s;
   ir_builder *b = &s->t.b;
   const tiling *g = p->g;
-  bool coded = p->c->products[0].weight->codes, tail = p->c->K % step_width(g) != 0;
+  bool coded = p->c->weights[0]->codes, tail = p->c->f.K % step_width(g) != 0;
   int64_t ahead = g->async_x ? (int64_t)g->buffers - 1 : 1;
   ir_value *zero = pass_int(b, 0);
   if (g->async_x) {
@@ -497,11 +456,11 @@ static ts_status main_loop(staging *p) {
     done = inside / unroll * unroll;
     ir_value *carried[5 * MAX_DOTS];
     unsigned count = pack(p, carried, false);
-    cuda_loop l = cuda_loop_open(s, zero, pass_int(b, done * g->KS), unroll * g->KS, count, carried);
+    pass_loop l = pass_loop_open(&s->t.b, zero, pass_int(b, done * g->KS), unroll * g->KS, count, carried);
     pack(p, carried, true);
     for (int64_t u = 0; u < unroll; u++) TS_TRY(step(p, (unsigned)u, pass_add(b, l.index, pass_int(b, u * g->KS)), INT64_C(1) << 40, false));
     pack(p, carried, false);
-    cuda_loop_close(s, &l, count, carried);
+    pass_loop_close(&s->t.b, &l, count, carried);
     pack(p, carried, true);
   }
   for (int64_t i = done; i < p->steps; i++)
@@ -520,8 +479,8 @@ typedef struct leaves {
 } leaves;
 
 static void find_leaves(const contract *c, leaves *l) {
-  *l = (leaves){.count = 1, .name = {c->n}, .base = {1}, .extent = {c->N}};
-  for (const ir_op *op = c->part->finish->first; op; op = op->next) {
+  *l = (leaves){.count = 1, .name = {c->f.n}, .base = {1}, .extent = {c->f.N}};
+  for (const ir_op *op = c->f.part->finish->first; op; op = op->next) {
     if (op->code != IR_OP_relabel) continue;
     const char *kind = ir_attr_sym(op, "kind");
     ts_sym axis = ir_attr_sym(op, "axis");
@@ -561,7 +520,7 @@ static bool columns_fit(const contract *c, int64_t BN) {
     int64_t end = l.base[i] * l.extent[i];
     if (l.own[i] && BN % end) return false;
     if (BN % l.base[i] && l.base[i] % BN) return false;
-    if (end < c->N && BN % end && end % BN) return false;
+    if (end < c->f.N && BN % end && end % BN) return false;
   }
   return true;
 }
@@ -582,26 +541,26 @@ static void place_finish(const contract *c, const tiling *g, int64_t warps, int6
     }
     int64_t radix = end / at;
     if (own) {
-      cuda_put_digit(p, c->n, CUDA_REG, 0, radix);
+      cuda_put_digit(p, c->f.n, CUDA_REG, 0, radix);
       if (at == vector) vector *= radix;
     } else {
       int64_t v = at == vector && vector < 4 ? least(4 / vector, radix) : 1;
       while (radix % v) v /= 2;
-      cuda_put_digit(p, c->n, CUDA_REG, 0, v);
+      cuda_put_digit(p, c->f.n, CUDA_REG, 0, v);
       vector *= v, radix /= v;
       int64_t k = least(32 / lanes, radix & -radix);
-      cuda_put_digit(p, c->n, CUDA_LANE, lanes, k);
+      cuda_put_digit(p, c->f.n, CUDA_LANE, lanes, k);
       lanes *= k;
-      cuda_put_digit(p, c->n, CUDA_REG, 0, radix / k);
+      cuda_put_digit(p, c->f.n, CUDA_REG, 0, radix / k);
     }
     at = end;
   }
   int64_t slice = least(g->BM, 16 * 32 * warps / g->BN);
   if (slice < 1) slice = 1;
   int64_t row_lanes = least(32 / lanes, slice), row_warps = least(warps, slice / row_lanes);
-  cuda_put_digit(p, c->m, CUDA_LANE, lanes, row_lanes);
-  cuda_put_digit(p, c->m, CUDA_WARP, 1, row_warps);
-  cuda_put_digit(p, c->m, CUDA_REG, 0, slice / row_lanes / row_warps);
+  cuda_put_digit(p, c->f.m, CUDA_LANE, lanes, row_lanes);
+  cuda_put_digit(p, c->f.m, CUDA_WARP, 1, row_warps);
+  cuda_put_digit(p, c->f.m, CUDA_REG, 0, slice / row_lanes / row_warps);
   *rows = slice;
 }
 
@@ -614,47 +573,47 @@ static ts_status finish(staging *p) {
   ts_sym ks = ir_name(s->m, "ks");
   ir_value *zero = pass_int(b, 0), *panel[MAX_DOTS], *stats[MAX_SUMS];
   int64_t pitch = g->BN + PAD;
-  if ((int64_t)c->product_count * g->KS * g->BM * pitch * 4 > s->target->shared) pitch = g->BN;   // then with conflicts of banks
+  if ((int64_t)c->f.products * g->KS * g->BM * pitch * 4 > s->target->shared) pitch = g->BN;   // then with conflicts of banks
   const int64_t shape[3] = {g->KS, g->BM, g->BN}, stride[3] = {g->BM * pitch, pitch, 1};
-  for (unsigned i = 0; i < c->product_count; i++) {
+  for (unsigned i = 0; i < c->f.products; i++) {
     panel[i] = cuda_alloc(s, IR_f32, 2 + deep, deep ? shape : shape + 1, deep ? stride : stride + 1);
-    cuda_put(s, panel[i], (ir_value *[]){zero, zero, zero}, (ts_sym[]){deep ? ks : c->m, deep ? c->m : c->n, c->n}, p->acc[i]);
+    cuda_put(s, panel[i], (ir_value *[]){zero, zero, zero}, (ts_sym[]){deep ? ks : c->f.m, deep ? c->f.m : c->f.n, c->f.n}, p->acc[i]);
   }
-  for (unsigned i = 0; i < c->sum_count; i++) {
+  for (unsigned i = 0; i < c->f.sums; i++) {
     stats[i] = cuda_alloc(s, IR_f32, 1, &g->BM, NULL);
-    ir_value *sum = ir_reduce(b, p->sum[i], "add", 1, &c->k);
+    ir_value *sum = ir_reduce(b, p->sum[i], "add", 1, &c->f.k);
     TS_TRY(cuda_place(s, &p->stage_x));
-    cuda_put(s, stats[i], &zero, &c->m, sum);
+    cuda_put(s, stats[i], &zero, &c->f.m, sum);
   }
   cuda_barrier(s);
   cuda_placement place = {0};
   int64_t rows;
   place_finish(c, g, s->kernel->warps, &rows, &place);
   cuda_put_digit(&place, ks, CUDA_REG, 0, g->KS);
-  cuda_loop l = cuda_loop_open(s, zero, pass_int(b, g->BM), rows, 0, NULL);
+  pass_loop l = pass_loop_open(&s->t.b, zero, pass_int(b, g->BM), rows, 0, NULL);
   ir_value *accs[MAX_DOTS + MAX_SUMS];
-  for (unsigned i = 0; i < c->product_count; i++) {
+  for (unsigned i = 0; i < c->f.products; i++) {
     const ir_type *t;
-    TS_TRY(cuda_tile(s, &place, IR_f32, 2 + deep, (ts_sym[]){deep ? ks : c->m, deep ? c->m : c->n, c->n},
+    TS_TRY(cuda_tile(s, &place, IR_f32, 2 + deep, (ts_sym[]){deep ? ks : c->f.m, deep ? c->f.m : c->f.n, c->f.n},
                      (int64_t[]){deep ? g->KS : rows, deep ? rows : g->BN, g->BN}, &t));
     zero = pass_int(b, 0);
-    ir_value *v = cuda_fetch(s, panel[i], (ir_value *[]){deep ? zero : l.index, deep ? l.index : zero, zero}, (ts_sym[]){deep ? ks : c->m, deep ? c->m : c->n, c->n}, NULL, t);
-    accs[c->products[i].index] = deep ? ir_reduce(b, v, "add", 1, &ks) : v;
+    ir_value *v = cuda_fetch(s, panel[i], (ir_value *[]){deep ? zero : l.index, deep ? l.index : zero, zero}, (ts_sym[]){deep ? ks : c->f.m, deep ? c->f.m : c->f.n, c->f.n}, NULL, t);
+    accs[c->f.product[i].index] = deep ? ir_reduce(b, v, "add", 1, &ks) : v;
   }
-  for (unsigned i = 0; i < c->sum_count; i++) {
+  for (unsigned i = 0; i < c->f.sums; i++) {
     const ir_type *t;
-    TS_TRY(cuda_tile(s, &place, IR_f32, 1, &c->m, &rows, &t));
-    accs[c->sums[i].index] = cuda_fetch(s, stats[i], &l.index, &c->m, NULL, t);
+    TS_TRY(cuda_tile(s, &place, IR_f32, 1, &c->f.m, &rows, &t));
+    accs[c->f.sum[i].index] = cuda_fetch(s, stats[i], &l.index, &c->f.m, NULL, t);
   }
   TS_TRY(cuda_place(s, &place));
   pass_translator_reset(&s->t);
-  pass_set_box(&s->t, (pass_box){.axis = c->m, .base = ir_apply_op(b, IR_SCALAR_add, p->row0, l.index, NULL), .extent = rows,
-                                 .size = cuda_axis_size(c->part, c->m), .row = true, .tail = true});
-  pass_set_box(&s->t, (pass_box){.axis = c->n, .base = p->n0, .extent = g->BN, .size = cuda_axis_size(c->part, c->n), .row = true, .tail = c->N % g->BN != 0});
-  for (uint32_t i = 0; i < c->count; i++) pass_bind_value(&s->t, c->part->finish->params[i], accs[i]);
-  TS_TRY(pass_translate_effects(&s->t, c->part->finish));
+  pass_set_box(&s->t, (pass_box){.axis = c->f.m, .base = ir_apply_op(b, IR_SCALAR_add, p->row0, l.index, NULL), .extent = rows,
+                                 .size = pass_axis_size(c->f.part, c->f.m), .row = true, .tail = true});
+  pass_set_box(&s->t, (pass_box){.axis = c->f.n, .base = p->n0, .extent = g->BN, .size = pass_axis_size(c->f.part, c->f.n), .row = true, .tail = c->f.N % g->BN != 0});
+  for (uint32_t i = 0; i < c->f.count; i++) pass_bind_value(&s->t, c->f.part->finish->params[i], accs[i]);
+  TS_TRY(pass_translate_effects(&s->t, c->f.part->finish));
   TS_TRY(cuda_place(s, &place));
-  cuda_loop_close(s, &l, 0, NULL);
+  pass_loop_close(&s->t.b, &l, 0, NULL);
   return TS_OK;
 }
 
@@ -670,7 +629,7 @@ static ts_status emit_part(cuda_schedule *s, const part_range *r, ir_value *x) {
   staging *p = ts_new(s->m->arena, staging);
   *p = (staging){.s = s, .c = &r->c, .g = &r->g};
   p->n0 = pass_mul_const(b, pass_add(b, x, pass_int(b, -r->first)), r->g.BN);
-  p->row0 = pass_mul_const(b, cuda_pid(s, 1), r->g.BM);
+  p->row0 = pass_mul_const(b, pass_pid(&s->t.b, 1), r->g.BM);
   TS_TRY(start(p));
   TS_TRY(main_loop(p));
   return finish(p);
@@ -693,12 +652,12 @@ static ts_status emit_parts(cuda_schedule *s, const part_range *ranges, size_t c
   return TS_OK;
 }
 
-static ir_dtype compute_type(const contract *c) { return c->input->type->dtype == IR_bf16 ? IR_bf16 : IR_f16; }
+static ir_dtype compute_type(const contract *c) { return c->f.input->type->dtype == IR_bf16 ? IR_bf16 : IR_f16; }
 
 static int64_t choose_columns(const part_range *r, size_t count, int64_t most, int64_t least_width) {
   for (int64_t n = most; n >= least_width; n /= 2) {
     bool fits = true;
-    for (size_t i = 0; i < count; i++) fits &= r[i].c.N % n == 0 && columns_fit(&r[i].c, n);
+    for (size_t i = 0; i < count; i++) fits &= r[i].c.f.N % n == 0 && columns_fit(&r[i].c, n);
     if (fits) return n;
   }
   for (int64_t n = most; n >= least_width; n /= 2) {
@@ -716,7 +675,7 @@ static ts_status build(cuda_schedule *s, part_range *r, size_t count, bool prefi
     TS_TRY(analyse(s, &s->from->parts.data[i], &r[i].c));
     int64_t n = least_columns(&r[i].c);
     if (n > need) need = n;
-    if (r[i].c.product_count > dots) dots = r[i].c.product_count;
+    if (r[i].c.f.products > dots) dots = r[i].c.f.products;
     if (compute_type(&r[i].c) == IR_bf16 && !s->target->bf16)
       return CUDA_REFUSE(s, s->from->loc, "rule bf16-absent: %s has no products of bf16; take float f16", s->target->name);
   }
@@ -741,16 +700,16 @@ static ts_status build(cuda_schedule *s, part_range *r, size_t count, bool prefi
   }
   bool codes = false, values = false;
   for (size_t i = 0; i < count; i++)
-    for (unsigned k = 0; k < r[i].c.product_count; k++) {
-      r[i].c.products[k].weight = s->weights[r[i].c.products[k].param];
-      codes |= r[i].c.products[k].weight->codes;
-      values |= !r[i].c.products[k].weight->codes;
+    for (unsigned k = 0; k < r[i].c.f.products; k++) {
+      r[i].c.weights[k] = s->weights[r[i].c.f.product[k].param];
+      codes |= r[i].c.weights[k]->codes;
+      values |= !r[i].c.weights[k]->codes;
     }
   tiling g = {.BN = prefill ? wide : narrow, .KS = 1, .WM = 1};
   int64_t unit = codes ? 32 : 16;
   if (prefill) {
     bool large = !codes && dots == 1 && g.BN >= 128;
-    for (size_t i = 0; i < count; i++) large &= r[i].c.sum_count == 0;
+    for (size_t i = 0; i < count; i++) large &= r[i].c.f.sums == 0;
     g.BM = large ? 128 : 64;
     g.WN = least(codes ? 4 : 2, g.BN / unit);
     g.WM = 4 / g.WN;
@@ -768,15 +727,15 @@ static ts_status build(cuda_schedule *s, part_range *r, size_t count, bool prefi
     r[i].g.async_x = g.KS == 1 && s->target->cp_async && plain_rows(s, &r[i].c, &own) && own == r[i].g.compute;
     r[i].g.async_w = s->target->cp_async;
     r[i].g.buffers = r[i].g.async_x ? 4 : 2;
-    for (unsigned k = 1; k < r[i].c.product_count; k++)
-      if (r[i].c.products[k].weight->codes != r[i].c.products[0].weight->codes) return refuse(s, NULL, "codes-beside-values");
+    for (unsigned k = 1; k < r[i].c.f.products; k++)
+      if (r[i].c.weights[k]->codes != r[i].c.weights[0]->codes) return refuse(s, NULL, "codes-beside-values");
     r[i].first = blocks;
-    r[i].blocks = (r[i].c.N + g.BN - 1) / g.BN;
+    r[i].blocks = (r[i].c.f.N + g.BN - 1) / g.BN;
     blocks += r[i].blocks;
   }
   s->kernel->grid[0] = ir_size_const(m->sizes, blocks);
-  s->kernel->grid[1] = ir_size_ceildiv(m->sizes, cuda_axis_size(r[0].c.part, r[0].c.m), ir_size_const(m->sizes, g.BM));
-  return emit_parts(s, r, count, 0, cuda_pid(s, 0));
+  s->kernel->grid[1] = ir_size_ceildiv(m->sizes, pass_axis_size(r[0].c.f.part, r[0].c.f.m), ir_size_const(m->sizes, g.BM));
+  return emit_parts(s, r, count, 0, pass_pid(&s->t.b, 0));
 }
 
 ts_status cuda_contract(ir_module *m, const ir_kernel *p, const pass_cuda_target *t, pass_log *log, pass_schedules *out) {
@@ -791,7 +750,7 @@ ts_status cuda_contract(ir_module *m, const ir_kernel *p, const pass_cuda_target
     ts_status status = cuda_begin(&s, m, p, t, log, variant, 4);
     if (status == TS_OK) status = build(&s, ranges, p->parts.count, prefill);
     const ir_size *guard = NULL;
-    if (prefill && status == TS_OK) guard = ir_size_floordiv(m->sizes, cuda_axis_size(ranges[0].c.part, ranges[0].c.m), ir_size_const(m->sizes, 17));
+    if (prefill && status == TS_OK) guard = ir_size_floordiv(m->sizes, pass_axis_size(ranges[0].c.f.part, ranges[0].c.f.m), ir_size_const(m->sizes, 17));
     if (status == TS_OK) ts_vec_push(m->arena, &out->variants, cuda_end(&s, guard, variant));
     cuda_deinit(&s);
     if (status != TS_OK) return status;

@@ -4,6 +4,8 @@
 
 #include "ir/encoding.h"
 #include "ir/layout.h"
+#include "passes/build.h"
+#include "passes/form.h"
 #include "passes/lower.h"
 #include "passes/schedule_cuda.h"
 #include "passes/translate.h"
@@ -69,22 +71,11 @@ ts_status cuda_tile(cuda_schedule *s, const cuda_placement *p, ir_dtype t, unsig
 ts_status cuda_place(cuda_schedule *s, cuda_placement *p);
 
 // ---- building ------------------------------------------------------------------------------------------------------------
-typedef struct cuda_loop {
-  ir_op *op;
-  ir_region *outside;
-  ir_value *index;
-} cuda_loop;
-cuda_loop cuda_loop_open(cuda_schedule *s, ir_value *lo, ir_value *hi, int64_t step, uint32_t carried, ir_value **values);
-void cuda_loop_close(cuda_schedule *s, cuda_loop *l, uint32_t carried, ir_value **values);
 // A panel whose innermost rows are `pitch` elements apart (0: dense).
 ir_value *cuda_alloc(cuda_schedule *s, ir_dtype t, unsigned rank, const int64_t *shape, const int64_t *strides);
 void cuda_barrier(cuda_schedule *s);
-ir_value *cuda_zero(cuda_schedule *s, const ir_type *tile);
-ir_value *cuda_pid(cuda_schedule *s, int axis);
-ir_value *cuda_relabel(cuda_schedule *s, const char *kind, ir_value *v, ts_sym axis, unsigned count, const ts_sym *to, const ir_type *type);
 ir_value *cuda_fetch(cuda_schedule *s, ir_value *panel, ir_value *const *index, const ts_sym *at, const char *builtin, const ir_type *type);
 void cuda_put(cuda_schedule *s, ir_value *panel, ir_value *const *index, const ts_sym *at, ir_value *v);
-const ir_size *cuda_axis_size(const ir_part *part, ts_sym name);
 
 // Packs a rank-2 weight: `rows` is what N is padded to a multiple of. `bytes`: the kernel sees the codes as bytes
 // [N/32, K/32, lane, byte of the lane] (to read elements), which are the same bytes.

@@ -149,22 +149,6 @@ pass_scheduled cuda_end(cuda_schedule *s, const ir_size *guard, const char *vari
   return (pass_scheduled){s->kernel, s->sources.data, guard, variant};
 }
 
-cuda_loop cuda_loop_open(cuda_schedule *s, ir_value *lo, ir_value *hi, int64_t step, uint32_t carried, ir_value **values) {
-  ir_builder *b = &s->t.b;
-  cuda_loop l = {.outside = b->region};
-  l.op = ir_for(b, lo, hi, pass_int(b, step), carried, values);
-  b->region = l.op->regions[0];
-  l.index = b->region->params[0];
-  for (uint32_t i = 0; i < carried; i++) values[i] = b->region->params[1 + i];
-  return l;
-}
-
-void cuda_loop_close(cuda_schedule *s, cuda_loop *l, uint32_t carried, ir_value **values) {
-  ir_yield(&s->t.b, carried, values);
-  s->t.b.region = l->outside;
-  for (uint32_t i = 0; i < carried; i++) values[i] = l->op->results[i];
-}
-
 ir_value *cuda_alloc(cuda_schedule *s, ir_dtype t, unsigned rank, const int64_t *shape, const int64_t *strides) {
   const ir_size *sizes[8];
   for (unsigned i = 0; i < rank; i++) sizes[i] = ir_size_const(s->m->sizes, shape[i]);
@@ -175,26 +159,6 @@ ir_value *cuda_alloc(cuda_schedule *s, ir_dtype t, unsigned rank, const int64_t 
 void cuda_barrier(cuda_schedule *s) {
   ir_op *op = ir_build(&s->t.b, IR_OP_barrier, 0, NULL, 0, NULL);
   ir_set_sym(&s->t.b, op, "scope", ir_name(s->m, "block"));
-}
-
-ir_value *cuda_zero(cuda_schedule *s, const ir_type *tile) {
-  ir_value *zero = ir_is_float(tile->dtype) ? ir_const_real(&s->t.b, tile->dtype, 0) : ir_const_int(&s->t.b, tile->dtype, 0);
-  return tile->rank ? ir_full(&s->t.b, zero, tile) : zero;
-}
-
-ir_value *cuda_pid(cuda_schedule *s, int axis) {
-  const ir_type *i64 = ir_scalar_type(s->m, IR_i64);
-  ir_op *op = ir_build(&s->t.b, IR_OP_pid, 0, NULL, 1, &i64);
-  ir_set_int(&s->t.b, op, "axis", axis);
-  return op->results[0];
-}
-
-ir_value *cuda_relabel(cuda_schedule *s, const char *kind, ir_value *v, ts_sym axis, unsigned count, const ts_sym *to, const ir_type *type) {
-  ir_op *op = ir_build(&s->t.b, IR_OP_relabel, 1, &v, 1, &type);
-  ir_set_sym(&s->t.b, op, "kind", ir_name(s->m, "%s", kind));
-  ir_set_sym(&s->t.b, op, "axis", axis);
-  if (count) ir_set_axes(&s->t.b, op, "to", count, to);
-  return op->results[0];
 }
 
 ir_value *cuda_fetch(cuda_schedule *s, ir_value *panel, ir_value *const *index, const ts_sym *at, const char *builtin, const ir_type *type) {
@@ -214,12 +178,6 @@ void cuda_put(cuda_schedule *s, ir_value *panel, ir_value *const *index, const t
   operands[1 + rank] = v;
   ir_op *op = ir_build(&s->t.b, IR_OP_put, 2 + rank, operands, 0, NULL);
   ir_set_axes(&s->t.b, op, "at", rank, at);
-}
-
-const ir_size *cuda_axis_size(const ir_part *part, ts_sym name) {
-  for (size_t i = 0; i < part->axes.count; i++)
-    if (part->axes.data[i].name == name) return part->axes.data[i].size;
-  return NULL;
 }
 
 ts_status pass_schedule_cuda(ir_module *m, const ir_kernel *p, const pass_cuda_target *t, pass_log *log, pass_schedules *out) {

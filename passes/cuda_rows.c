@@ -4,29 +4,9 @@
 // looped over. Reductions over the last axis come first, in order: each is a loop over the chunks that ends with a sum over the
 // lanes; then a last loop computes and stores. Kernels without feature axes have one row per thread.
 #include "passes/cuda_internal.h"
+#include "passes/rows_form.h"
 
 enum { ROW_WARPS = 4 };
-
-typedef struct rows {
-  cuda_schedule *s;
-  const ir_part *part;
-  ts_sym m;
-  unsigned axis_count;
-  ts_sym axes[8];               // feature axes, the chunked one last
-  const ir_size *extents[8];
-  int64_t chunk;
-  cuda_placement place;
-} rows;
-
-static void note_axes(rows *r, const ir_type *t) {
-  for (unsigned i = 0; i < t->rank; i++) {
-    bool known = t->axes[i] == r->m;
-    for (unsigned k = 0; k < r->axis_count; k++) known |= r->axes[k] == t->axes[i];
-    if (known || r->axis_count == 8) continue;
-    r->axes[r->axis_count] = t->axes[i];
-    r->extents[r->axis_count++] = t->shape[i];
-  }
-}
 
 // ---- tables of codes -----------------------------------------------------------------------------------------------------
 // (x / divisor) % radix * stride
@@ -38,8 +18,7 @@ static ir_value *sum_of(ir_builder *b, ir_value *x, ir_value *y) { return x ? ir
 
 // The element loads of a packed table: row by an index tile [m], columns by the chunk.
 static ts_status encoded_load(pass_translator *t, const ir_op *op, ir_value **out) {
-  rows *r = t->user;
-  cuda_schedule *s = r->s;
+  cuda_schedule *s = t->user;
   ir_builder *b = &t->b;
   uint32_t param;
   const ir_attr *at = ir_attr_find(op, "at");
@@ -87,87 +66,20 @@ static ts_status encoded_load(pass_translator *t, const ir_op *op, ir_value **ou
   return TS_OK;
 }
 
-// ---- loops ---------------------------------------------------------------------------------------------------------------
-static void set_chunk(rows *r, ir_value *base) {
-  unsigned last = r->axis_count - 1;
-  int64_t size = r->extents[last]->value;
-  pass_set_box(&r->s->t, (pass_box){.axis = r->axes[last], .base = base, .extent = r->chunk, .size = r->extents[last], .row = true, .tail = size % r->chunk != 0});
+// ---- the schedule --------------------------------------------------------------------------------------------------------
+typedef struct row_tiles {
+  cuda_schedule *s;
+  cuda_placement place;
+} row_tiles;
+
+static ts_status chunk_tile(void *user, ir_dtype type, unsigned rank, const ts_sym *axes, const int64_t *extents, const ir_type **out) {
+  row_tiles *r = user;
+  return cuda_tile(r->s, &r->place, type, rank, axes, extents, out);
 }
 
-static void restart(rows *r, const ir_op **reduced, ir_value **values, unsigned count) {
-  pass_translator_reset(&r->s->t);
-  for (unsigned i = 0; i < count; i++) pass_bind_value(&r->s->t, reduced[i]->results[0], values[i]);
-}
-
-// One reduction over the chunked axis, to a value over the row axes.
-static ts_status reduce_row(rows *r, const ir_op *op, const ir_op **reduced, ir_value **values, unsigned done, ir_value **out) {
-  cuda_schedule *s = r->s;
-  ir_builder *b = &s->t.b;
-  const char *kind = ir_attr_sym(op, "op");
-  bool add = strcmp(kind, "add") == 0, max = strcmp(kind, "max") == 0, min = strcmp(kind, "min") == 0;
-  const ir_attr *over = ir_attr_find(op, "over");
-  ts_sym last = r->axis_count ? r->axes[r->axis_count - 1] : NULL;
-  const ir_type *in = op->operands[0]->type;
-  if (!(add || max || min) || over->axes.count != 1 || over->axes.data[0] != last || !ir_is_float(in->dtype))
-    return CUDA_REFUSE(s, op->loc, "rule row-reduction: %s over this axis has no CUDA schedule", kind);
-  ts_sym axes[8];
-  int64_t extents[8];
-  unsigned rank = 0;
-  for (unsigned i = 0; i < in->rank && rank < 8; i++) {
-    pass_box *box = pass_find_box(&s->t, in->axes[i]);
-    axes[rank] = in->axes[i], extents[rank++] = in->axes[i] == last ? r->chunk : box ? box->extent : 1;
-  }
-  const ir_type *t;
-  TS_TRY(cuda_tile(s, &r->place, in->dtype, rank, axes, extents, &t));
-  double start = add ? 0 : max ? -__builtin_inf() : __builtin_inf();
-  ir_value *acc = ir_full(b, ir_const_real(b, in->dtype, start), t);
-  cuda_loop l = cuda_loop_open(s, pass_int(b, 0), pass_int(b, r->extents[r->axis_count - 1]->value), r->chunk, 1, &acc);
-  restart(r, reduced, values, done);
-  set_chunk(r, l.index);
-  ir_value *v;
-  TS_TRY(pass_translate_value(&s->t, op->operands[0], &v));
-  ir_value *inside = pass_bounds_mask(&s->t, 1, &last, NULL);
-  if (inside) v = ir_apply_op(b, IR_SCALAR_select, inside, v, ir_full(b, ir_const_real(b, in->dtype, start), v->type));
-  acc = ir_apply_op(b, add ? IR_SCALAR_add : max ? IR_SCALAR_max : IR_SCALAR_min, acc, v, NULL);
-  cuda_loop_close(s, &l, 1, &acc);
-  *out = ir_reduce(b, acc, kind, 1, &last);
-  return cuda_place(s, &r->place);
-}
-
-// Inside all outer loops: reductions, then effects.
-static ts_status emit_row(rows *r) {
-  cuda_schedule *s = r->s;
-  const ir_op *reduced[16];
-  ir_value *values[16];
-  unsigned count = 0;
-  for (const ir_op *op = r->part->finish->first; op; op = op->next) {
-    if (op->code != IR_OP_reduce) continue;
-    if (count == 16) return CUDA_REFUSE(s, op->loc, "rule row-reduction: more than 16 in one kernel");
-    TS_TRY(reduce_row(r, op, reduced, values, count, &values[count]));
-    reduced[count++] = op;
-  }
-  if (r->axis_count == 0) {
-    restart(r, reduced, values, count);
-    return pass_translate_effects(&s->t, r->part->finish);
-  }
-  ir_builder *b = &s->t.b;
-  cuda_loop l = cuda_loop_open(s, pass_int(b, 0), pass_int(b, r->extents[r->axis_count - 1]->value), r->chunk, 0, NULL);
-  restart(r, reduced, values, count);
-  set_chunk(r, l.index);
-  TS_TRY(pass_translate_effects(&s->t, r->part->finish));
-  cuda_loop_close(s, &l, 0, NULL);
-  return TS_OK;
-}
-
-static ts_status loop_axes(rows *r, unsigned depth) {
-  if (depth + 1 >= r->axis_count) return emit_row(r);
-  cuda_schedule *s = r->s;
-  ir_builder *b = &s->t.b;
-  cuda_loop l = cuda_loop_open(s, pass_int(b, 0), pass_int(b, r->extents[depth]->value), 1, 0, NULL);
-  pass_set_box(&s->t, (pass_box){.axis = r->axes[depth], .base = l.index, .extent = 1, .size = r->extents[depth], .row = true});
-  TS_TRY(loop_axes(r, depth + 1));
-  cuda_loop_close(s, &l, 0, NULL);
-  return TS_OK;
+static ts_status reduced(void *user) {
+  row_tiles *r = user;
+  return cuda_place(r->s, &r->place);
 }
 
 static ts_status add_params(cuda_schedule *s) {
@@ -188,35 +100,31 @@ static ts_status add_params(cuda_schedule *s) {
 }
 
 static ts_status build(cuda_schedule *s) {
-  rows r = {.s = s, .part = &s->from->parts.data[0]};
-  if (s->from->parts.count != 1 || r.part->axes.count != 1) return CUDA_REFUSE(s, s->from->loc, "rule rows-axes: one part over one row axis is scheduled");
-  const ir_axis *m = &r.part->axes.data[0];
-  r.m = m->name;
-  for (const ir_op *op = r.part->finish->first; op; op = op->next) {
-    if (op->code == IR_OP_relabel) return CUDA_REFUSE(s, op->loc, "rule rows-relabel: reshapes inside row kernels have no CUDA schedule");
-    for (uint32_t i = 0; i < op->result_count; i++) note_axes(&r, op->results[i]->type);
-  }
-  for (unsigned i = 0; i < r.axis_count; i++)
-    if (!ir_size_is_const(r.extents[i])) return CUDA_REFUSE(s, s->from->loc, "rule dimension-not-static: axis %s", r.axes[i]);
+  pass_rows_form f;
+  row_tiles r = {.s = s};
+  TS_TRY(pass_read_rows(&s->t, &f));
+  f.tile = chunk_tile, f.reduced = reduced, f.user = &r;
   TS_TRY(add_params(s));
   s->t.encoded = encoded_load;
-  s->t.user = &r;
-  ir_builder *b = &s->t.b;
+  s->t.user = s;
+  ts_sym m = f.m->name;
   int64_t rows = ROW_WARPS;
-  if (r.axis_count) {
-    int64_t size = r.extents[r.axis_count - 1]->value, each = size % 128 == 0 ? 4 : size % 64 == 0 ? 2 : 1;
-    r.chunk = 32 * each;
-    cuda_put_digit(&r.place, r.axes[r.axis_count - 1], CUDA_REG, 0, each);
-    cuda_put_digit(&r.place, r.axes[r.axis_count - 1], CUDA_LANE, 1, 32);
-    cuda_put_digit(&r.place, r.m, CUDA_WARP, 1, ROW_WARPS);
+  if (f.axes) {
+    ts_sym last = f.axis[f.axes - 1];
+    int64_t size = f.extent[f.axes - 1]->value, each = size % 128 == 0 ? 4 : size % 64 == 0 ? 2 : 1;
+    f.chunk = 32 * each;
+    cuda_put_digit(&r.place, last, CUDA_REG, 0, each);
+    cuda_put_digit(&r.place, last, CUDA_LANE, 1, 32);
+    cuda_put_digit(&r.place, m, CUDA_WARP, 1, ROW_WARPS);
   } else {
     rows = 32 * ROW_WARPS;
-    cuda_put_digit(&r.place, r.m, CUDA_LANE, 1, 32);
-    cuda_put_digit(&r.place, r.m, CUDA_WARP, 1, ROW_WARPS);
+    cuda_put_digit(&r.place, m, CUDA_LANE, 1, 32);
+    cuda_put_digit(&r.place, m, CUDA_WARP, 1, ROW_WARPS);
   }
-  s->kernel->grid[0] = ir_size_ceildiv(s->m->sizes, m->size, ir_size_const(s->m->sizes, rows));
-  pass_set_box(&s->t, (pass_box){.axis = r.m, .base = pass_mul_const(b, cuda_pid(s, 0), rows), .extent = rows, .size = m->size, .row = true, .tail = true});
-  TS_TRY(loop_axes(&r, 0));
+  ir_builder *b = &s->t.b;
+  s->kernel->grid[0] = ir_size_ceildiv(s->m->sizes, f.m->size, ir_size_const(s->m->sizes, rows));
+  pass_set_box(&s->t, (pass_box){.axis = m, .base = pass_mul_const(b, pass_pid(b, 0), rows), .extent = rows, .size = f.m->size, .row = true, .tail = true});
+  TS_TRY(pass_emit_rows(&f));
   return cuda_place(s, &r.place);
 }
 

@@ -11,40 +11,14 @@ enum { KEYS = 16 };
 
 typedef struct attend {
   host_schedule *s;
-  const ir_part *part;
-  ts_sym b, q, h, g, t, d, e;              // axes; q is the query position
-  const ir_size *T;
-  int64_t G, D, rows;                      // rows: query positions per block
-  const ir_op *acc, *score, *k, *v, *map;  // P ops: softacc, dot, loads, map.at (NULL: dense)
-  ir_value *mask;                          // P value or NULL
+  pass_attend_form f;
+  int64_t rows;                            // query positions per block
 } attend;
-
-static ts_status analyse(host_schedule *s, attend *a) {
-  a->part = &s->from->parts.data[0];
-  const ir_op *yield = a->part->update->last;
-  a->acc = yield && yield->operand_count == 3 ? yield->operands[0]->producer : NULL;
-  if (s->from->parts.count != 1 || a->part->axes.count != 7 || !a->acc || a->acc->code != IR_OP_softacc)
-    return HOST_REFUSE(s, s->from->loc, "rule attend-form: update must end in one softacc");
-  const ir_axis *x = a->part->axes.data;
-  a->b = x[0].name, a->q = x[1].name, a->h = x[2].name, a->g = x[3].name, a->e = x[4].name, a->t = x[5].name, a->d = x[6].name;
-  a->G = x[3].size->value, a->D = x[6].size->value, a->T = x[5].size;
-  a->score = a->acc->operands[0]->producer;
-  a->v = a->acc->operands[1]->producer;
-  a->mask = a->acc->operand_count > 2 ? a->acc->operands[2] : NULL;
-  a->k = a->score && a->score->code == IR_OP_dot ? a->score->operands[1]->producer : NULL;
-  if (!a->k || a->k->code != IR_OP_load || !a->v || a->v->code != IR_OP_load)
-    return HOST_REFUSE(s, a->acc->loc, "rule attend-form: keys and values must be loads");
-  const ir_op *row = a->k->operands[1]->producer;
-  a->map = row && row->code == IR_OP_map_at ? row : NULL;
-  if (a->map && ir_attr_int(a->map, "granule", 0) % KEYS)
-    return HOST_REFUSE(s, a->acc->loc, "rule attend-granule: the host schedule takes pages of a multiple of %d", KEYS);
-  return TS_OK;
-}
 
 static void set_row_box(attend *a, ts_sym axis, ir_value *base, int64_t extent) {
   const ir_size *size = NULL;
-  for (size_t i = 0; i < a->part->axes.count; i++)
-    if (a->part->axes.data[i].name == axis) size = a->part->axes.data[i].size;
+  for (size_t i = 0; i < a->f.part->axes.count; i++)
+    if (a->f.part->axes.data[i].name == axis) size = a->f.part->axes.data[i].size;
   pass_set_box(&a->s->t, (pass_box){.axis = axis, .base = base, .extent = extent, .size = size, .row = true});
 }
 
@@ -53,74 +27,25 @@ static void set_lane_box(attend *a, ts_sym axis, ir_value *base, int64_t extent)
   pass_find_box(&a->s->t, axis)->row = false;
 }
 
-// Drops all axes of extent 1 but `keep`.
-static ir_value *drop_units(host_schedule *s, ir_value *v, ts_sym keep) {
-  for (unsigned i = 0; i < v->type->rank;) {
-    if (v->type->axes[i] == keep || !ir_size_is_value(v->type->shape[i], 1)) {
-      i++;
-      continue;
-    }
-    ts_sym axes[8];
-    const ir_size *shape[8] = {0};
-    unsigned rank = 0;
-    for (unsigned k = 0; k < v->type->rank; k++)
-      if (k != i) axes[rank] = v->type->axes[k], shape[rank++] = v->type->shape[k];
-    const ir_type *t = ir_tile_type(s->m, v->type->dtype, rank, axes, shape);
-    if (v->type->lanes && v->type->lanes != v->type->axes[i]) t = ir_type_with_lanes(s->m, t, v->type->lanes);
-    ir_op *op = ir_build(&s->t.b, IR_OP_relabel, 1, &v, 1, &t);
-    ir_set_sym(&s->t.b, op, "kind", ir_name(s->m, "pick"));
-    ir_set_sym(&s->t.b, op, "axis", v->type->axes[i]);
-    ir_set_int(&s->t.b, op, "at", 0);
-    v = op->results[0];
-  }
-  return v;
-}
-
-// The least t that no row may see, from comparisons t < x, t <= x in the mask, with the block's last query position.
-static ts_status key_limit(attend *a, ir_value *mask, ir_value **limit) {
-  const ir_op *op = mask ? mask->producer : NULL;
-  if (!op || op->code != IR_OP_apply) return TS_OK;
-  const ir_fn *f = ir_attr_find(op, "fn")->fn;
-  const ir_expr *root = &f->nodes[f->outputs[0]];
-  if (f->count != f->params + 1 || op->operand_count != 2) return TS_OK;
-  if (root->op == IR_SCALAR_and) {
-    TS_TRY(key_limit(a, op->operands[0], limit));
-    return key_limit(a, op->operands[1], limit);
-  }
-  const ir_op *left = op->operands[root->args[0]]->producer;
-  if ((root->op != IR_SCALAR_lt && root->op != IR_SCALAR_le) || !left || left->code != IR_OP_axis || ir_attr_sym(left, "name") != a->t) return TS_OK;
-  ir_value *x;
-  TS_TRY(pass_translate_value(&a->s->t, op->operands[root->args[1]], &x));
-  x = drop_units(a->s, x, NULL);
-  if (x->type->rank) return TS_OK;
-  ir_builder *b = &a->s->t.b;
-  if (root->op == IR_SCALAR_le) x = pass_add(b, x, pass_int(b, 1));
-  *limit = *limit ? ir_apply_op(b, IR_SCALAR_min, *limit, x, NULL) : x;
-  return TS_OK;
-}
-
 // Copies keys (or values) t0 .. t0 + 15 into a panel f32[KEYS, D]; rows at or past `end` become zero.
 static ts_status stage_keys(attend *a, const ir_op *load, ir_value *t0, ir_value *end, ir_value *panel) {
   host_schedule *s = a->s;
   ir_builder *b = &s->t.b;
   uint32_t param;
   if (!pass_param_index(s->from, load->operands[0], &param) || !s->t.params[param]) return HOST_REFUSE(s, load->loc, "rule attend-form: packed keys");
-  ts_sym axes[2] = {a->t, a->d};
-  ir_value *mem = s->t.params[param], *zero = pass_int(b, 0), *list = pass_find_box(&s->t, a->b)->base, *head = pass_find_box(&s->t, a->h)->base;
-  const ir_type *t = host_tile(s, mem->type->dtype, 2, axes, (int64_t[]){KEYS, a->D}, a->d);
+  ts_sym axes[2] = {a->f.t, a->f.d};
+  ir_value *mem = s->t.params[param], *zero = pass_int(b, 0), *list = pass_find_box(&s->t, a->f.b)->base, *head = pass_find_box(&s->t, a->f.h)->base;
+  const ir_type *t = host_tile(s, mem->type->dtype, 2, axes, (int64_t[]){KEYS, a->f.D}, a->f.d);
   int64_t keys = KEYS;
-  const ir_type *it = host_tile(s, IR_i64, 1, &a->t, &keys, NULL);
+  const ir_type *it = host_tile(s, IR_i64, 1, &a->f.t, &keys, NULL);
   ir_value *mask = ir_apply_op(b, IR_SCALAR_lt, ir_build(b, IR_OP_iota, 1, &t0, 1, &it)->results[0], end, NULL);
   ir_value *index[4] = {list, t0, head, zero};
-  ts_sym at[4] = {s->m->none, a->t, s->m->none, a->d};
-  if (a->map) {
-    int64_t granule = ir_attr_int(a->map, "granule", KEYS);
-    uint32_t table;
-    if (!pass_param_index(s->from, a->map->operands[0], &table)) return HOST_REFUSE(s, load->loc, "rule attend-form: page table");
+  ts_sym at[4] = {s->m->none, a->f.t, s->m->none, a->f.d};
+  if (a->f.map) {
     ts_sym none[2] = {s->m->none, s->m->none};
-    ir_value *page = ir_load(b, s->t.params[table], (ir_value *[]){list, pass_div_const(b, t0, granule)}, none, NULL, ir_scalar_type(s->m, IR_i32));
-    index[0] = ir_cast(b, page, IR_i64), index[1] = head, index[2] = pass_rem_const(b, t0, granule);
-    at[1] = s->m->none, at[2] = a->t;
+    ir_value *page = ir_load(b, s->t.params[a->f.table_param], (ir_value *[]){list, pass_div_const(b, t0, a->f.granule)}, none, NULL, ir_scalar_type(s->m, IR_i32));
+    index[0] = ir_cast(b, page, IR_i64), index[1] = head, index[2] = pass_rem_const(b, t0, a->f.granule);
+    at[1] = s->m->none, at[2] = a->f.t;
   }
   ir_value *v = ir_cast(b, ir_load(b, mem, index, at, mask, t), IR_f32);
   ir_store(b, panel, (ir_value *[]){zero, zero}, axes, v, NULL);
@@ -142,24 +67,24 @@ static ts_status update_row(attend *a, const attend_panels *p, ir_value *row, ir
   host_schedule *s = a->s;
   ir_builder *b = &s->t.b;
   ir_value *zero = pass_int(b, 0);
-  ts_sym td[2] = {a->t, a->d}, at_d[2] = {s->m->none, a->d}, at_t[1] = {a->t};
+  ts_sym td[2] = {a->f.t, a->f.d}, at_d[2] = {s->m->none, a->f.d}, at_t[1] = {a->f.t};
   int64_t keys = KEYS;
-  ir_value *q = ir_load(b, p->q, (ir_value *[]){row, zero}, at_d, NULL, host_tile(s, IR_f32, 1, &a->d, &a->D, a->d));
-  ir_value *k = ir_load(b, p->k, (ir_value *[]){zero, zero}, td, NULL, host_tile(s, IR_f32, 2, td, (int64_t[]){KEYS, a->D}, a->d));
-  ir_value *products = ir_dot(b, q, k, NULL, 1, &a->d, host_tile(s, IR_f32, 1, &a->t, &keys, NULL));
+  ir_value *q = ir_load(b, p->q, (ir_value *[]){row, zero}, at_d, NULL, host_tile(s, IR_f32, 1, &a->f.d, &a->f.D, a->f.d));
+  ir_value *k = ir_load(b, p->k, (ir_value *[]){zero, zero}, td, NULL, host_tile(s, IR_f32, 2, td, (int64_t[]){KEYS, a->f.D}, a->f.d));
+  ir_value *products = ir_dot(b, q, k, NULL, 1, &a->f.d, host_tile(s, IR_f32, 1, &a->f.t, &keys, NULL));
   ir_store(b, p->p, &zero, at_t, products, NULL);
-  const ir_type *lanes = host_tile(s, IR_f32, 1, &a->t, &keys, a->t);
+  const ir_type *lanes = host_tile(s, IR_f32, 1, &a->f.t, &keys, a->f.t);
   ir_value *score = ir_load(b, p->p, &zero, at_t, NULL, lanes);
-  if (a->mask) {
+  if (a->f.mask) {
     ir_value *keep;
-    set_lane_box(a, a->t, t0, KEYS);
-    TS_TRY(pass_translate_value(&s->t, a->mask, &keep));
-    keep = drop_units(s, keep, a->t);
+    set_lane_box(a, a->f.t, t0, KEYS);
+    TS_TRY(pass_translate_value(&s->t, a->f.mask, &keep));
+    keep = pass_drop_units(&s->t.b, keep, a->f.t);
     ir_value *hidden = ir_full(b, ir_const_real(b, IR_f32, -__builtin_inf()), lanes);
     score = ir_apply_op(b, IR_SCALAR_select, keep, score, hidden);
   }
   ir_value *m = scalar_at(s, p->m, row), *l = scalar_at(s, p->l, row);
-  ir_value *next = ir_apply_op(b, IR_SCALAR_max, m, ir_reduce(b, score, "max", 1, &a->t), NULL);
+  ir_value *next = ir_apply_op(b, IR_SCALAR_max, m, ir_reduce(b, score, "max", 1, &a->f.t), NULL);
   // A row that has seen nothing keeps m = -inf; exponents then count from 0.
   ir_dtype f32 = IR_f32;
   ir_fn_builder f;
@@ -169,15 +94,15 @@ static ts_status update_row(attend *a, const attend_panels *p, ir_value *row, ir
   ir_value *base = ir_apply(b, ir_fn_end(&f, 1, &r), 1, &next);
   ir_value *weight = unary(s, IR_SCALAR_exp2, ir_apply_op(b, IR_SCALAR_sub, score, base, NULL));
   ir_value *decay = unary(s, IR_SCALAR_exp2, ir_apply_op(b, IR_SCALAR_sub, m, base, NULL));
-  l = ir_apply_op(b, IR_SCALAR_fma, l, decay, ir_reduce(b, weight, "add", 1, &a->t));
+  l = ir_apply_op(b, IR_SCALAR_fma, l, decay, ir_reduce(b, weight, "add", 1, &a->f.t));
   ir_store(b, p->m, &row, &s->m->none, next, NULL);
   ir_store(b, p->l, &row, &s->m->none, l, NULL);
   ir_store(b, p->p, &zero, at_t, weight, NULL);
-  ir_value *each = ir_load(b, p->p, &zero, at_t, NULL, host_tile(s, IR_f32, 1, &a->t, &keys, NULL));
+  ir_value *each = ir_load(b, p->p, &zero, at_t, NULL, host_tile(s, IR_f32, 1, &a->f.t, &keys, NULL));
   ir_value *o = ir_load(b, p->o, (ir_value *[]){row, zero}, at_d, NULL, q->type);
   o = ir_apply_op(b, IR_SCALAR_mul, o, decay, NULL);
   ir_value *v = ir_load(b, p->v, (ir_value *[]){zero, zero}, td, NULL, k->type);
-  o = ir_dot(b, each, v, o, 1, &a->t, o->type);
+  o = ir_dot(b, each, v, o, 1, &a->f.t, o->type);
   ir_store(b, p->o, (ir_value *[]){row, zero}, at_d, o, NULL);
   return TS_OK;
 }
@@ -188,17 +113,17 @@ typedef ts_status row_body(attend *a, const attend_panels *p, ir_value *row, ir_
 static ts_status for_rows(attend *a, const attend_panels *p, ir_value *q0, ir_value *t0, row_body *body) {
   host_schedule *s = a->s;
   ir_builder *b = &s->t.b;
-  const ir_size *S = a->part->axes.data[1].size;
-  host_loop i = host_loop_open(s, pass_int(b, 0), pass_int(b, a->rows), 1, 0, NULL);
+  const ir_size *S = a->f.part->axes.data[1].size;
+  pass_loop i = pass_loop_open(&s->t.b, pass_int(b, 0), pass_int(b, a->rows), 1, 0, NULL);
   ir_value *last = pass_add(b, ir_size_value(b, S), pass_int(b, -1));   // positions past the end repeat the last one
   ir_value *q = ir_apply_op(b, IR_SCALAR_min, ir_apply_op(b, IR_SCALAR_add, q0, i.index, NULL), last, NULL);
-  host_loop g = host_loop_open(s, pass_int(b, 0), pass_int(b, a->G), 1, 0, NULL);
+  pass_loop g = pass_loop_open(&s->t.b, pass_int(b, 0), pass_int(b, a->f.G), 1, 0, NULL);
   pass_translator_reset(&s->t);
-  set_row_box(a, a->q, q, 1);
-  set_row_box(a, a->g, g.index, 1);
-  TS_TRY(body(a, p, ir_apply_op(b, IR_SCALAR_add, pass_mul_const(b, i.index, a->G), g.index, NULL), t0));
-  host_loop_close(s, &g, 0, NULL);
-  host_loop_close(s, &i, 0, NULL);
+  set_row_box(a, a->f.q, q, 1);
+  set_row_box(a, a->f.g, g.index, 1);
+  TS_TRY(body(a, p, ir_apply_op(b, IR_SCALAR_add, pass_mul_const(b, i.index, a->f.G), g.index, NULL), t0));
+  pass_loop_close(&s->t.b, &g, 0, NULL);
+  pass_loop_close(&s->t.b, &i, 0, NULL);
   return TS_OK;
 }
 
@@ -207,29 +132,20 @@ static ts_status start_row(attend *a, const attend_panels *p, ir_value *row, ir_
   host_schedule *s = a->s;
   ir_builder *b = &s->t.b;
   ir_value *q, *zero = pass_int(b, 0);
-  set_lane_box(a, a->d, zero, a->D);
-  TS_TRY(pass_translate_value(&s->t, a->score->operands[0], &q));
-  ts_sym at[2] = {s->m->none, a->d};
-  ir_store(b, p->q, (ir_value *[]){row, zero}, at, ir_cast(b, drop_units(s, q, a->d), IR_f32), NULL);
-  ir_store(b, p->o, (ir_value *[]){row, zero}, at, host_zero(s, host_tile(s, IR_f32, 1, &a->d, &a->D, a->d)), NULL);
+  set_lane_box(a, a->f.d, zero, a->f.D);
+  TS_TRY(pass_translate_value(&s->t, a->f.query, &q));
+  ts_sym at[2] = {s->m->none, a->f.d};
+  ir_store(b, p->q, (ir_value *[]){row, zero}, at, ir_cast(b, pass_drop_units(&s->t.b, q, a->f.d), IR_f32), NULL);
+  ir_store(b, p->o, (ir_value *[]){row, zero}, at, pass_zero(&s->t.b, host_tile(s, IR_f32, 1, &a->f.d, &a->f.D, a->f.d)), NULL);
   ir_store(b, p->m, &row, &s->m->none, ir_const_real(b, IR_f32, -__builtin_inf()), NULL);
   ir_store(b, p->l, &row, &s->m->none, ir_const_real(b, IR_f32, 0), NULL);
   return TS_OK;
 }
 
-// v with unit axes for all of `axes` in front of what it has.
-static ir_value *add_units(host_schedule *s, ir_value *v, unsigned count, const ts_sym *axes) {
-  for (unsigned i = count; i-- > 0;) {
-    ts_sym names[8] = {axes[i]};
-    const ir_size *shape[8] = {ir_size_const(s->m->sizes, 1)};
-    for (unsigned k = 0; k < v->type->rank; k++) names[1 + k] = v->type->axes[k], shape[1 + k] = v->type->shape[k];
-    const ir_type *t = ir_tile_type(s->m, v->type->dtype, v->type->rank + 1, names, shape);
-    if (v->type->lanes) t = ir_type_with_lanes(s->m, t, v->type->lanes);
-    ir_op *op = ir_build(&s->t.b, IR_OP_relabel, 1, &v, 1, &t);
-    ir_set_sym(&s->t.b, op, "kind", ir_name(s->m, "concat"));
-    ir_set_sym(&s->t.b, op, "axis", axes[i]);
-    v = op->results[0];
-  }
+// v with unit axes in front for the row's coordinates.
+static ir_value *add_units(attend *a, ir_value *v) {
+  ts_sym units[4] = {a->f.g, a->f.h, a->f.q, a->f.b};
+  for (int i = 0; i < 4; i++) v = pass_add_axis(&a->s->t.b, v, units[i]);
   return v;
 }
 
@@ -238,20 +154,21 @@ static ts_status finish_row(attend *a, const attend_panels *p, ir_value *row, ir
   host_schedule *s = a->s;
   ir_builder *b = &s->t.b;
   ir_value *zero = pass_int(b, 0);
-  ts_sym units[4] = {a->b, a->q, a->h, a->g}, at[2] = {s->m->none, a->e};
-  set_lane_box(a, a->e, zero, a->D);
-  ir_value *o = ir_load(b, p->o, (ir_value *[]){row, zero}, at, NULL, host_tile(s, IR_f32, 1, &a->e, &a->D, a->e));
-  pass_bind_value(&s->t, a->part->finish->params[0], add_units(s, scalar_at(s, p->m, row), 4, units));
-  pass_bind_value(&s->t, a->part->finish->params[1], add_units(s, scalar_at(s, p->l, row), 4, units));
-  pass_bind_value(&s->t, a->part->finish->params[2], add_units(s, o, 4, units));
-  return pass_translate_effects(&s->t, a->part->finish);
+  ts_sym at[2] = {s->m->none, a->f.e};
+  set_lane_box(a, a->f.e, zero, a->f.D);
+  ir_value *o = ir_load(b, p->o, (ir_value *[]){row, zero}, at, NULL, host_tile(s, IR_f32, 1, &a->f.e, &a->f.D, a->f.e));
+  pass_bind_value(&s->t, a->f.part->finish->params[0], add_units(a, scalar_at(s, p->m, row)));
+  pass_bind_value(&s->t, a->f.part->finish->params[1], add_units(a, scalar_at(s, p->l, row)));
+  pass_bind_value(&s->t, a->f.part->finish->params[2], add_units(a, o));
+  return pass_translate_effects(&s->t, a->f.part->finish);
 }
 
 static ts_status build(host_schedule *s, int64_t rows) {
   attend a = {.s = s, .rows = rows};
-  TS_TRY(analyse(s, &a));
+  TS_TRY(pass_read_attend(s->m, s->from, &a.f));
+  if (a.f.granule % KEYS) return HOST_REFUSE(s, a.f.k->loc, "rule attend-granule: the host schedule takes pages of a multiple of %d", KEYS);
   ir_builder *b = &s->t.b;
-  const ir_axis *x = a.part->axes.data;
+  const ir_axis *x = a.f.part->axes.data;
   s->kernel->grid[0] = x[2].size;
   s->kernel->grid[1] = ir_size_ceildiv(s->m->sizes, x[1].size, ir_size_const(s->m->sizes, rows));
   s->kernel->grid[2] = x[0].size;
@@ -262,25 +179,25 @@ static ts_status build(host_schedule *s, int64_t rows) {
     ir_set_int(b, op, "axis", i);
     pid[i] = op->results[0];
   }
-  set_row_box(&a, a.h, pid[0], 1);
-  set_row_box(&a, a.b, pid[2], 1);
+  set_row_box(&a, a.f.h, pid[0], 1);
+  set_row_box(&a, a.f.b, pid[2], 1);
   ir_value *q0 = pass_mul_const(b, pid[1], rows);
-  int64_t R = rows * a.G, keys = KEYS;
-  attend_panels p = {.q = host_alloc(s, IR_f32, 2, (int64_t[]){R, a.D}), .k = host_alloc(s, IR_f32, 2, (int64_t[]){KEYS, a.D}),
-                     .v = host_alloc(s, IR_f32, 2, (int64_t[]){KEYS, a.D}), .p = host_alloc(s, IR_f32, 1, &keys), .m = host_alloc(s, IR_f32, 1, &R),
-                     .l = host_alloc(s, IR_f32, 1, &R), .o = host_alloc(s, IR_f32, 2, (int64_t[]){R, a.D})};
+  int64_t R = rows * a.f.G, keys = KEYS;
+  attend_panels p = {.q = host_alloc(s, IR_f32, 2, (int64_t[]){R, a.f.D}), .k = host_alloc(s, IR_f32, 2, (int64_t[]){KEYS, a.f.D}),
+                     .v = host_alloc(s, IR_f32, 2, (int64_t[]){KEYS, a.f.D}), .p = host_alloc(s, IR_f32, 1, &keys), .m = host_alloc(s, IR_f32, 1, &R),
+                     .l = host_alloc(s, IR_f32, 1, &R), .o = host_alloc(s, IR_f32, 2, (int64_t[]){R, a.f.D})};
   TS_TRY(for_rows(&a, &p, q0, NULL, start_row));
-  ir_value *limit = ir_size_value(b, a.T), *seen = NULL;
+  ir_value *limit = ir_size_value(b, a.f.T), *seen = NULL;
   ir_value *last = pass_add(b, ir_size_value(b, x[1].size), pass_int(b, -1));
   pass_translator_reset(&s->t);
-  set_row_box(&a, a.q, ir_apply_op(b, IR_SCALAR_min, pass_add(b, q0, pass_int(b, rows - 1)), last, NULL), 1);
-  TS_TRY(key_limit(&a, a.mask, &seen));
+  set_row_box(&a, a.f.q, ir_apply_op(b, IR_SCALAR_min, pass_add(b, q0, pass_int(b, rows - 1)), last, NULL), 1);
+  TS_TRY(pass_key_limit(&s->t, &a.f, a.f.mask, &seen));
   if (seen) limit = ir_apply_op(b, IR_SCALAR_min, limit, seen, NULL);
-  host_loop l = host_loop_open(s, pass_int(b, 0), limit, KEYS, 0, NULL);
-  TS_TRY(stage_keys(&a, a.k, l.index, limit, p.k));
-  TS_TRY(stage_keys(&a, a.v, l.index, limit, p.v));
+  pass_loop l = pass_loop_open(&s->t.b, pass_int(b, 0), limit, KEYS, 0, NULL);
+  TS_TRY(stage_keys(&a, a.f.k, l.index, limit, p.k));
+  TS_TRY(stage_keys(&a, a.f.v, l.index, limit, p.v));
   TS_TRY(for_rows(&a, &p, q0, l.index, update_row));
-  host_loop_close(s, &l, 0, NULL);
+  pass_loop_close(&s->t.b, &l, 0, NULL);
   return for_rows(&a, &p, q0, NULL, finish_row);
 }
 

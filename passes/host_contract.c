@@ -8,31 +8,14 @@
 // A kernel of several parts gives each part a range of the grid.
 #include "passes/host_internal.h"
 
-enum { MAX_DOTS = 8, ROW_BLOCK = 128 };
-
-typedef struct row_sum {     // an accumulator over rows alone: sum over k of `term`
-  uint32_t index;            // of the accumulator
-  ir_value *term;            // P value [m, k]
-} row_sum;
-
-typedef struct product {
-  uint32_t index;            // of the accumulator
-  host_weight *weight;
-} product;
+enum { ROW_BLOCK = 128 };
 
 typedef struct contract {
-  const ir_part *part;
-  ts_sym m, n, k;
-  int64_t N, K, P, panels, chunks;
-  uint32_t count;            // accumulators
-  product products[MAX_DOTS];
-  unsigned product_count;
-  row_sum sums[4];
-  unsigned sum_count;
-  ir_value *input;           // P value [m, k] that is multiplied, before quantization
-  bool integer;              // quantized to 8 bits in blocks of 32
-  bool needs_sum;            // does any product need the sums of x per group?
-  int64_t sum_group;         // elements per sum (integer: 32)
+  pass_contract_form f;
+  host_weight *weights[PASS_MAX_PRODUCTS];
+  int64_t P, panels, chunks;   // of every weight: they have one shape
+  bool integer;                // products of 8-bit codes
+  bool needs_sum;              // does any product need the sums of x per group?
 } contract;
 
 typedef struct staged {
@@ -46,49 +29,19 @@ static ts_status refuse(host_schedule *s, const ir_op *op, const char *rule) {
   return HOST_REFUSE(s, op ? op->loc : s->from->loc, "rule %s: no host schedule for this product", rule);
 }
 
-// What a part computes, read off its update region.
 static ts_status analyse(host_schedule *s, const ir_part *part, contract *c) {
-  *c = (contract){.part = part, .sum_group = HOST_CHUNK};
-  for (size_t i = 0; i < part->axes.count; i++) {
-    const ir_axis *a = &part->axes.data[i];
-    if (a->kind == IR_AXIS_RED) c->k = a->name, c->K = ir_size_is_const(a->size) ? a->size->value : 0;
-    else if (strcmp(a->name, "m") == 0) c->m = a->name;
-    else c->n = a->name, c->N = ir_size_is_const(a->size) ? a->size->value : 0;
+  *c = (contract){0};
+  TS_TRY(pass_read_contract(s->m, s->from, part, &c->f));
+  const ir_op *first = c->f.product[0].op;
+  c->integer = c->f.block != 0;
+  if (c->integer && c->f.block != HOST_CHUNK) return refuse(s, first, "quantized-block");
+  for (unsigned i = 0; i < c->f.products; i++) {
+    const host_weight *w = c->weights[i] = s->weights[c->f.product[i].param];
+    if (!w) return refuse(s, c->f.product[i].op, "product-of-unpacked");
+    if (c->integer && (!w->scaled || w->group % HOST_CHUNK)) return refuse(s, c->f.product[i].op, "integer-product-of-floats");
+    c->needs_sum |= w->offset || w->bias;
   }
-  const ir_op *yield = part->update->last;
-  if (!c->m || !c->n || !c->k || part->axes.count != 3 || !c->N || !c->K || !yield || yield->code != IR_OP_yield) return refuse(s, yield, "contract-axes");
-  c->count = yield->operand_count;
-  for (uint32_t i = 0; i < c->count; i++) {
-    const ir_op *op = yield->operands[i]->producer;
-    if (op && op->code == IR_OP_dot) {
-      uint32_t param;
-      const ir_op *w = op->operands[1]->producer;
-      if (c->product_count == MAX_DOTS || op->operand_count != 3 || op->operands[2] != part->update->params[i] || !w || w->code != IR_OP_load ||
-          !pass_param_index(s->from, w->operands[0], &param) || !s->weights[param])
-        return refuse(s, op, "product-of-unpacked");
-      if (c->input && c->input != op->operands[0]) return refuse(s, op, "products-of-two-inputs");
-      c->input = op->operands[0];
-      c->products[c->product_count++] = (product){i, s->weights[param]};
-    } else if (op && op->code == IR_OP_apply && op->operand_count == 2 && op->operands[1]->producer && op->operands[1]->producer->code == IR_OP_reduce &&
-               c->sum_count < 4) {
-      c->sums[c->sum_count++] = (row_sum){i, op->operands[1]->producer->operands[0]};
-    } else {
-      return refuse(s, op, "accumulator-form");
-    }
-  }
-  if (!c->product_count) return refuse(s, yield, "accumulator-form");
-  const ir_op *in = c->input->producer;
-  if (in && in->code == IR_OP_decode && in->operands[0]->producer && in->operands[0]->producer->code == IR_OP_encode) {
-    c->integer = true;
-    c->input = in->operands[0]->producer->operands[0];
-  }
-  for (unsigned i = 0; i < c->product_count && c->integer; i++) {
-    const host_weight *q = c->products[i].weight;
-    if (!q->scaled || q->group % HOST_CHUNK) return refuse(s, yield, "integer-product-of-floats");
-  }
-  host_weight *w = c->products[0].weight;
-  c->P = w->P, c->panels = w->panels, c->chunks = w->chunks;
-  for (unsigned i = 0; i < c->product_count; i++) c->needs_sum |= c->products[i].weight->offset || c->products[i].weight->bias;
+  c->P = c->weights[0]->P, c->panels = c->weights[0]->panels, c->chunks = c->weights[0]->chunks;
   return TS_OK;
 }
 
@@ -102,7 +55,7 @@ static staged stage_alloc(host_schedule *s, const contract *c, int64_t rows) {
     g.x = host_alloc(s, IR_f32, 2, (int64_t[]){rows, c->chunks * HOST_CHUNK});
   }
   if (c->needs_sum) g.sum = host_alloc(s, IR_f32, 2, (int64_t[]){rows, c->chunks});
-  if (c->sum_count) g.stats = host_alloc(s, IR_f32, 2, (int64_t[]){rows, c->sum_count});
+  if (c->f.sums) g.stats = host_alloc(s, IR_f32, 2, (int64_t[]){rows, c->f.sums});
   return g;
 }
 
@@ -114,22 +67,10 @@ static ir_value *get_scalar(host_schedule *s, ir_value *panel, ir_value *row, ir
   return ir_load(&s->t.b, panel, (ir_value *[]){row, col}, (ts_sym[]){s->m->none, s->m->none}, NULL, ir_scalar_type(s->m, panel->type->dtype));
 }
 
-// The one row of the box of m as a tile over k alone.
-static ir_value *drop_rows(host_schedule *s, const contract *c, ir_value *v) {
-  if (ir_type_axis(v->type, c->m) < 0) return v;
-  int64_t extent = v->type->shape[ir_type_axis(v->type, c->k)]->value;
-  const ir_type *t = host_tile(s, v->type->dtype, 1, &c->k, &extent, c->k);
-  ir_op *op = ir_build(&s->t.b, IR_OP_relabel, 1, &v, 1, &t);
-  ir_set_sym(&s->t.b, op, "kind", ir_name(s->m, "pick"));
-  ir_set_sym(&s->t.b, op, "axis", c->m);
-  ir_set_int(&s->t.b, op, "at", 0);
-  return op->results[0];
-}
-
 // Symmetric 8-bit codes of a chunk: scale = max |x| / 127, code = x / scale to nearest even.
 static void quantize_chunk(host_schedule *s, const contract *c, const staged *g, ir_value *x, ir_value *row, ir_value *chunk) {
   ir_builder *b = &s->t.b;
-  ir_value *largest = ir_reduce(b, ir_apply_op(b, IR_SCALAR_abs, x, NULL, NULL), "max", 1, &c->k);
+  ir_value *largest = ir_reduce(b, ir_apply_op(b, IR_SCALAR_abs, x, NULL, NULL), "max", 1, &c->f.k);
   ir_dtype f32 = IR_f32, two[2] = {IR_f32, IR_f32};
   ir_fn_builder f;
   ir_fn_begin(&f, s->m, 1, &f32);
@@ -144,10 +85,10 @@ static void quantize_chunk(host_schedule *s, const contract *c, const staged *g,
   uint32_t shifted = ir_fn_op(&f, IR_SCALAR_add, ir_fn_op(&f, IR_SCALAR_div, 0, 1, 0), ir_fn_real(&f, IR_f32, 12582912), 0);
   r = ir_fn_op(&f, IR_SCALAR_sub, ir_fn_bits(&f, IR_i32, shifted), ir_fn_int(&f, IR_i32, 0x4B400000), 0);
   ir_value *q = ir_apply(b, ir_fn_end(&f, 1, &r), 2, (ir_value *[]){x, divisor});
-  ir_store(b, g->x, (ir_value *[]){row, pass_mul_const(b, chunk, HOST_CHUNK)}, (ts_sym[]){s->m->none, c->k}, ir_cast(b, q, IR_i8), NULL);
+  ir_store(b, g->x, (ir_value *[]){row, pass_mul_const(b, chunk, HOST_CHUNK)}, (ts_sym[]){s->m->none, c->f.k}, ir_cast(b, q, IR_i8), NULL);
   put_scalar(s, g->scale, row, chunk, scale);
   if (!g->sum) return;
-  ir_value *total = ir_cast(b, ir_reduce(b, q, "add", 1, &c->k), IR_f32);
+  ir_value *total = ir_cast(b, ir_reduce(b, q, "add", 1, &c->f.k), IR_f32);
   put_scalar(s, g->sum, row, chunk, ir_apply_op(b, IR_SCALAR_mul, total, scale, NULL));
 }
 
@@ -155,33 +96,33 @@ static void quantize_chunk(host_schedule *s, const contract *c, const staged *g,
 static ts_status stage_row(host_schedule *s, const contract *c, const staged *g, ir_value *row, ir_value *at) {
   ir_builder *b = &s->t.b;
   int64_t width = HOST_CHUNK;
-  const ir_type *lanes = host_tile(s, IR_f32, 1, &c->k, &width, c->k);
+  const ir_type *lanes = host_tile(s, IR_f32, 1, &c->f.k, &width, c->f.k);
   ir_value *carried[4];
-  for (unsigned i = 0; i < c->sum_count; i++) carried[i] = host_zero(s, lanes);
-  host_loop l = host_loop_open(s, pass_int(b, 0), pass_int(b, c->chunks), 1, c->sum_count, carried);
+  for (unsigned i = 0; i < c->f.sums; i++) carried[i] = pass_zero(&s->t.b, lanes);
+  pass_loop l = pass_loop_open(&s->t.b, pass_int(b, 0), pass_int(b, c->chunks), 1, c->f.sums, carried);
   pass_translator_reset(&s->t);
   const ir_size *M = NULL;
-  for (size_t i = 0; i < c->part->axes.count; i++)
-    if (c->part->axes.data[i].name == c->m) M = c->part->axes.data[i].size;
-  pass_set_box(&s->t, (pass_box){.axis = c->m, .base = row, .extent = 1, .size = M, .row = true});
-  pass_set_box(&s->t, (pass_box){.axis = c->k, .base = pass_mul_const(b, l.index, HOST_CHUNK), .extent = HOST_CHUNK,
-                                 .size = ir_size_const(s->m->sizes, c->K), .tail = c->K % HOST_CHUNK != 0});
+  for (size_t i = 0; i < c->f.part->axes.count; i++)
+    if (c->f.part->axes.data[i].name == c->f.m) M = c->f.part->axes.data[i].size;
+  pass_set_box(&s->t, (pass_box){.axis = c->f.m, .base = row, .extent = 1, .size = M, .row = true});
+  pass_set_box(&s->t, (pass_box){.axis = c->f.k, .base = pass_mul_const(b, l.index, HOST_CHUNK), .extent = HOST_CHUNK,
+                                 .size = ir_size_const(s->m->sizes, c->f.K), .tail = c->f.K % HOST_CHUNK != 0});
   ir_value *x;
-  TS_TRY(pass_translate_value(&s->t, c->input, &x));
-  x = ir_cast(b, drop_rows(s, c, x), IR_f32);
-  for (unsigned i = 0; i < c->sum_count; i++) {
+  TS_TRY(pass_translate_value(&s->t, c->f.input, &x));
+  x = ir_cast(b, pass_drop_axis(b, x, c->f.m), IR_f32);
+  for (unsigned i = 0; i < c->f.sums; i++) {
     ir_value *term;
-    TS_TRY(pass_translate_value(&s->t, c->sums[i].term, &term));
-    carried[i] = ir_apply_op(b, IR_SCALAR_add, carried[i], drop_rows(s, c, term), NULL);
+    TS_TRY(pass_translate_value(&s->t, c->f.sum[i].term, &term));
+    carried[i] = ir_apply_op(b, IR_SCALAR_add, carried[i], pass_drop_axis(b, term, c->f.m), NULL);
   }
   if (c->integer) {
     quantize_chunk(s, c, g, x, at, l.index);
   } else {
-    ir_store(b, g->x, (ir_value *[]){at, pass_mul_const(b, l.index, HOST_CHUNK)}, (ts_sym[]){s->m->none, c->k}, x, NULL);
-    if (g->sum) put_scalar(s, g->sum, at, l.index, ir_reduce(b, x, "add", 1, &c->k));
+    ir_store(b, g->x, (ir_value *[]){at, pass_mul_const(b, l.index, HOST_CHUNK)}, (ts_sym[]){s->m->none, c->f.k}, x, NULL);
+    if (g->sum) put_scalar(s, g->sum, at, l.index, ir_reduce(b, x, "add", 1, &c->f.k));
   }
-  host_loop_close(s, &l, c->sum_count, carried);
-  for (unsigned i = 0; i < c->sum_count; i++) put_scalar(s, g->stats, at, pass_int(b, i), ir_reduce(b, carried[i], "add", 1, &c->k));
+  pass_loop_close(&s->t.b, &l, c->f.sums, carried);
+  for (unsigned i = 0; i < c->f.sums; i++) put_scalar(s, g->stats, at, pass_int(b, i), ir_reduce(b, carried[i], "add", 1, &c->f.k));
   return TS_OK;
 }
 
@@ -264,195 +205,57 @@ static ir_value *apply_scales(host_schedule *s, const host_weight *w, ir_value *
 
 static ir_value *product_exact(host_schedule *s, const contract *c, const host_weight *w, const staged *g, ir_value *row, ir_value *panel) {
   ir_builder *b = &s->t.b;
-  const ir_type *tile = host_tile(s, IR_f32, 1, &c->n, &w->P, c->n);
-  ir_value *acc = host_zero(s, tile);
+  const ir_type *tile = host_tile(s, IR_f32, 1, &c->f.n, &w->P, c->f.n);
+  ir_value *acc = pass_zero(&s->t.b, tile);
   if (!w->scaled) {
-    host_loop l = host_loop_open(s, pass_int(b, 0), pass_int(b, w->chunks), 1, 1, &acc);
-    acc = chunk_exact(s, w, g->x, row, panel, l.index, 0, HOST_CHUNK, c->n, acc);
-    host_loop_close(s, &l, 1, &acc);
+    pass_loop l = pass_loop_open(&s->t.b, pass_int(b, 0), pass_int(b, w->chunks), 1, 1, &acc);
+    acc = chunk_exact(s, w, g->x, row, panel, l.index, 0, HOST_CHUNK, c->f.n, acc);
+    pass_loop_close(&s->t.b, &l, 1, &acc);
     return acc;
   }
   int64_t per = w->group / HOST_CHUNK;   // chunks of a group; 0: two groups of 16 in a chunk
   if (per <= 1) {
-    host_loop l = host_loop_open(s, pass_int(b, 0), pass_int(b, w->chunks), 1, 1, &acc);
+    pass_loop l = pass_loop_open(&s->t.b, pass_int(b, 0), pass_int(b, w->chunks), 1, 1, &acc);
     for (int64_t half = 0; half < (per ? 1 : 2); half++) {
-      ir_value *part = chunk_exact(s, w, g->x, row, panel, l.index, 16 * half, per ? HOST_CHUNK : 16, c->n, host_zero(s, tile));
+      ir_value *part = chunk_exact(s, w, g->x, row, panel, l.index, 16 * half, per ? HOST_CHUNK : 16, c->f.n, pass_zero(&s->t.b, tile));
       ir_value *sum = g->sum && (w->offset || w->bias) ? get_scalar(s, g->sum, row, l.index) : NULL;
       ir_value *group = per ? l.index : ir_apply_op(b, IR_SCALAR_min, pass_add(b, pass_mul_const(b, l.index, 2), pass_int(b, half)),
                                                     pass_int(b, w->groups - 1), NULL);
-      acc = apply_scales(s, w, panel, group, c->n, part, sum, acc);
+      acc = apply_scales(s, w, panel, group, c->f.n, part, sum, acc);
     }
-    host_loop_close(s, &l, 1, &acc);
+    pass_loop_close(&s->t.b, &l, 1, &acc);
     return acc;
   }
-  host_loop outer = host_loop_open(s, pass_int(b, 0), pass_int(b, w->groups), 1, 1, &acc);
+  pass_loop outer = pass_loop_open(&s->t.b, pass_int(b, 0), pass_int(b, w->groups), 1, 1, &acc);
   ir_value *lo = pass_mul_const(b, outer.index, per);
   ir_value *hi = ir_apply_op(b, IR_SCALAR_min, pass_add(b, lo, pass_int(b, per)), pass_int(b, w->chunks), NULL);
   bool sums = w->offset || w->bias;
-  ir_value *inner[2] = {host_zero(s, tile), sums ? ir_const_real(b, IR_f32, 0) : NULL};
-  host_loop l = host_loop_open(s, lo, hi, 1, sums ? 2 : 1, inner);
-  inner[0] = chunk_exact(s, w, g->x, row, panel, l.index, 0, HOST_CHUNK, c->n, inner[0]);
+  ir_value *inner[2] = {pass_zero(&s->t.b, tile), sums ? ir_const_real(b, IR_f32, 0) : NULL};
+  pass_loop l = pass_loop_open(&s->t.b, lo, hi, 1, sums ? 2 : 1, inner);
+  inner[0] = chunk_exact(s, w, g->x, row, panel, l.index, 0, HOST_CHUNK, c->f.n, inner[0]);
   if (sums) inner[1] = ir_apply_op(b, IR_SCALAR_add, inner[1], get_scalar(s, g->sum, row, l.index), NULL);
-  host_loop_close(s, &l, sums ? 2 : 1, inner);
-  acc = apply_scales(s, w, panel, outer.index, c->n, inner[0], inner[1], acc);
-  host_loop_close(s, &outer, 1, &acc);
+  pass_loop_close(&s->t.b, &l, sums ? 2 : 1, inner);
+  acc = apply_scales(s, w, panel, outer.index, c->f.n, inner[0], inner[1], acc);
+  pass_loop_close(&s->t.b, &outer, 1, &acc);
   return acc;
 }
 
-
-// Integer products of one group of 32: part(i32) = sum of x codes * weight codes.
-static ir_value *chunk_integer(host_schedule *s, const host_weight *w, ir_value *x, ir_value *row, ir_value *panel, ir_value *chunk, ts_sym n) {
-  ir_builder *b = &s->t.b;
-  ir_module *m = s->m;
-  ts_sym j = ir_name(m, "j"), r = ir_name(m, "r"), over[2] = {j, r};
-  int64_t words = w->codes == HOST_NIBBLES ? 4 : 8;
-  ts_sym code_axes[3] = {j, n, r}, code_at[5] = {m->none, m->none, j, n, r}, x_axes[2] = {j, r};
-  ir_value *zero = pass_int(b, 0);
-  ir_value *codes = ir_load(b, w->mem, (ir_value *[]){panel, chunk, zero, zero, zero}, code_at, NULL,
-                            host_tile(s, IR_u8, 3, code_axes, (int64_t[]){words, w->P, 4}, n));
-  ir_value *part = host_zero(s, host_tile(s, IR_i32, 1, &n, &w->P, n));
-  // The staged row is seen as words of four codes: k splits into (j, r).
-  ir_value *k0 = pass_mul_const(b, chunk, HOST_CHUNK);
-  for (int64_t h = 0; h < (w->codes == HOST_NIBBLES ? 2 : 1); h++) {
-    ir_value *q = codes;
-    if (w->codes == HOST_NIBBLES) q = ir_apply_op(b, h ? IR_SCALAR_shr : IR_SCALAR_and, codes, ir_const_int(b, IR_u8, h ? 4 : 15), NULL);
-    int64_t count = words * 4;
-    ts_sym k = ir_name(m, "kk");
-    ir_value *flat = ir_load(b, x, (ir_value *[]){row, pass_add(b, k0, pass_int(b, 16 * h))}, (ts_sym[]){m->none, k}, NULL,
-                             host_tile(s, IR_i8, 1, &k, &count, NULL));
-    const ir_type *split = host_tile(s, IR_i8, 2, x_axes, (int64_t[]){words, 4}, NULL);
-    ir_op *op = ir_build(b, IR_OP_relabel, 1, &flat, 1, &split);
-    ir_set_sym(b, op, "kind", ir_name(m, "split"));
-    ir_set_sym(b, op, "axis", k);
-    ir_set_axes(b, op, "to", 2, x_axes);
-    part = ir_dot(b, op->results[0], q, part, 2, over, part->type);
-  }
-  return part;
-}
-
-static ir_value *product_integer(host_schedule *s, const contract *c, const host_weight *w, const staged *g, ir_value *row, ir_value *panel) {
-  ir_builder *b = &s->t.b;
-  ir_value *acc = host_zero(s, host_tile(s, IR_f32, 1, &c->n, &w->P, c->n));
-  host_loop l = host_loop_open(s, pass_int(b, 0), pass_int(b, w->chunks), 1, 1, &acc);
-  ir_value *part = ir_cast(b, chunk_integer(s, w, g->x, row, panel, l.index, c->n), IR_f32);
-  part = ir_apply_op(b, IR_SCALAR_mul, part, get_scalar(s, g->scale, row, l.index), NULL);
-  ir_value *sum = g->sum && (w->offset || w->bias) ? get_scalar(s, g->sum, row, l.index) : NULL;
-  acc = apply_scales(s, w, panel, pass_div_const(b, l.index, w->group / HOST_CHUNK), c->n, part, sum, acc);
-  host_loop_close(s, &l, 1, &acc);
-  return acc;
-}
-
-// ---- finish --------------------------------------------------------------------------------------------------------------
-static const ir_size *axis_size(const contract *c, ts_sym name) {
-  for (size_t i = 0; i < c->part->axes.count; i++)
-    if (c->part->axes.data[i].name == name) return c->part->axes.data[i].size;
-  return NULL;
-}
-
-// v over n (or a scalar) as a tile with axis m of extent 1 in front.
-static ir_value *with_row(host_schedule *s, const contract *c, ir_value *v) {
-  ts_sym axes[2] = {c->m, c->n};
-  int64_t extents[2] = {1, v->type->rank ? v->type->shape[0]->value : 0};
-  const ir_type *t = host_tile(s, v->type->dtype, v->type->rank + 1, axes, extents, v->type->rank ? c->n : NULL);
-  ir_op *op = ir_build(&s->t.b, IR_OP_relabel, 1, &v, 1, &t);
-  ir_set_sym(&s->t.b, op, "kind", ir_name(s->m, "concat"));
-  ir_set_sym(&s->t.b, op, "axis", c->m);
-  return op->results[0];
-}
-
-// Runs the part's finish on accumulators over [m: rows, n: P] (products) and [m: rows] (sums), in order of the accumulators.
-static ts_status finish(host_schedule *s, const contract *c, ir_value *row, int64_t rows, ir_value *panel, ir_value **accs) {
-  ir_builder *b = &s->t.b;
-  pass_translator_reset(&s->t);
-  pass_set_box(&s->t, (pass_box){.axis = c->m, .base = row, .extent = rows, .size = axis_size(c, c->m), .row = true});
-  pass_set_box(&s->t, (pass_box){.axis = c->n, .base = pass_mul_const(b, panel, c->P), .extent = c->P, .size = axis_size(c, c->n), .tail = c->N % c->P != 0});
-  for (uint32_t i = 0; i < c->count; i++) pass_bind_value(&s->t, c->part->finish->params[i], accs[i]);
-  return pass_translate_effects(&s->t, c->part->finish);
-}
-
-// ---- decode variant ------------------------------------------------------------------------------------------------------
-static ts_status decode_part(host_schedule *s, const contract *c, ir_value *first_panel, ir_value *last_panel, ir_value *row) {
-  ir_builder *b = &s->t.b;
-  staged g = stage_alloc(s, c, 1);
-  ir_value *zero = pass_int(b, 0);
-  TS_TRY(stage_row(s, c, &g, row, zero));
-  host_loop l = host_loop_open(s, first_panel, last_panel, 1, 0, NULL);
-  ir_value *accs[MAX_DOTS + 4];
-  for (unsigned i = 0; i < c->product_count; i++) {
-    const host_weight *w = c->products[i].weight;
-    accs[c->products[i].index] = with_row(s, c, c->integer ? product_integer(s, c, w, &g, zero, l.index) : product_exact(s, c, w, &g, zero, l.index));
-  }
-  for (unsigned i = 0; i < c->sum_count; i++) accs[c->sums[i].index] = with_row(s, c, get_scalar(s, g.stats, zero, pass_int(b, i)));
-  TS_TRY(finish(s, c, row, 1, l.index, accs));
-  host_loop_close(s, &l, 0, NULL);
-  return TS_OK;
-}
-
-// ---- prefill variant -----------------------------------------------------------------------------------------------------
-// The panel's weights as f32[chunks * 32, P] in a panel buffer.
-static void decode_panel(host_schedule *s, const contract *c, const host_weight *w, ir_value *panel, ir_value *buffer) {
-  ir_builder *b = &s->t.b;
-  host_loop l = host_loop_open(s, pass_int(b, 0), pass_int(b, w->chunks), 1, 0, NULL);
-  ts_sym j = ir_name(s->m, "j");
-  ir_value *k0 = pass_mul_const(b, l.index, HOST_CHUNK);
-  int64_t halves = w->scaled && w->group < HOST_CHUNK ? 2 : 1;
-  for (int64_t half = 0; half < halves; half++) {
-    ir_value *scale = NULL, *offset = NULL;
-    if (w->scaled) {
-      ir_value *group = halves == 2 ? ir_apply_op(b, IR_SCALAR_min, pass_add(b, pass_mul_const(b, l.index, 2), pass_int(b, half)),
-                                                  pass_int(b, w->groups - 1), NULL)
-                                    : pass_div_const(b, l.index, w->group / HOST_CHUNK);
-      scale = scale_tile(s, w, w->scale_mem, w->scale_type, panel, group, c->n);
-      if (w->offset) offset = scale_tile(s, w, w->offset_mem, w->offset_type, panel, group, c->n);
-    }
-    unsigned pieces = w->codes == HOST_NIBBLES ? 8 : (unsigned)(HOST_CHUNK / halves / 8);
-    ir_value *words = w->codes == HOST_NIBBLES ? load_words(s, w, panel, l.index, j, c->n) : NULL;
-    for (unsigned p = 0; p < pieces; p++) {
-      int64_t first = words ? 16 * (p / 4) + p % 4 : half * 16 + 8 * p;   // k of element 0, then every 4th (nibbles) or every one
-      ir_value *q = words ? nibble(s, words, 8 * (p % 4) + 4 * (p / 4)) : ir_cast(b, load_bytes(s, w, panel, l.index, first, 8, j, c->n), IR_f32);
-      if (w->bias) q = ir_apply_op(b, IR_SCALAR_sub, q, ir_const_real(b, IR_f32, (double)w->bias), NULL);
-      if (scale) q = offset ? ir_apply_op(b, IR_SCALAR_fma, q, scale, offset) : ir_apply_op(b, IR_SCALAR_mul, q, scale, NULL);
-      ir_value *k = pass_add(b, k0, pass_int(b, first)), *zero = pass_int(b, 0);
-      if (words) {
-        int64_t four = 4;
-        const ir_type *t = host_tile(s, IR_i64, 1, &j, &four, NULL);
-        k = ir_apply_op(b, IR_SCALAR_add, pass_mul_const(b, ir_build(b, IR_OP_iota, 1, &zero, 1, &t)->results[0], 4), k, NULL);
-      }
-      ir_store(b, buffer, (ir_value *[]){k, zero}, (ts_sym[]){words ? s->m->none : j, c->n}, q, NULL);
-    }
-  }
-  host_loop_close(s, &l, 0, NULL);
-}
-
-static ir_value *product_rows(host_schedule *s, const contract *c, const staged *g, ir_value *buffer, ir_value *row, int64_t rows) {
-  enum { STEP = 8 };
-  ir_builder *b = &s->t.b;
-  ts_sym k = ir_name(s->m, "kk"), acc_axes[2] = {c->m, c->n}, x_axes[2] = {c->m, k}, w_axes[2] = {k, c->n};
-  ir_value *acc = host_zero(s, host_tile(s, IR_f32, 2, acc_axes, (int64_t[]){rows, c->P}, c->n));
-  host_loop l = host_loop_open(s, pass_int(b, 0), pass_int(b, c->chunks * HOST_CHUNK), STEP, 1, &acc);
-  ir_value *zero = pass_int(b, 0);
-  ir_value *x = ir_load(b, g->x, (ir_value *[]){row, l.index}, x_axes, NULL, host_tile(s, IR_f32, 2, x_axes, (int64_t[]){rows, STEP}, NULL));
-  ir_value *w = ir_load(b, buffer, (ir_value *[]){l.index, zero}, w_axes, NULL, host_tile(s, IR_f32, 2, w_axes, (int64_t[]){STEP, c->P}, c->n));
-  acc = ir_dot(b, x, w, acc, 1, &k, acc->type);
-  host_loop_close(s, &l, 1, &acc);
-  return acc;
-}
 
 // acc[m: rows, n] of integer products: rows are unrolled, each chunk's codes are read once for all of them.
-static ir_value *product_rows_integer(host_schedule *s, const contract *c, const host_weight *w, const staged *g, ir_value *row, ir_value *panel, int64_t rows) {
+static ir_value *product_integer(host_schedule *s, const contract *c, const host_weight *w, const staged *g, ir_value *row, ir_value *panel, int64_t rows) {
   ir_builder *b = &s->t.b;
   ir_module *m = s->m;
   ts_sym j = ir_name(m, "j"), r = ir_name(m, "r"), over[2] = {j, r}, kk = ir_name(m, "kk");
-  ts_sym acc_axes[2] = {c->m, c->n}, code_axes[3] = {j, c->n, r}, code_at[5] = {m->none, m->none, j, c->n, r};
-  ts_sym flat_axes[2] = {c->m, kk}, x_axes[3] = {c->m, j, r};
-  const ir_type *acc_type = host_tile(s, IR_f32, 2, acc_axes, (int64_t[]){rows, c->P}, c->n);
-  ir_value *acc = host_zero(s, acc_type), *zero = pass_int(b, 0);
+  ts_sym acc_axes[2] = {c->f.m, c->f.n}, code_axes[3] = {j, c->f.n, r}, code_at[5] = {m->none, m->none, j, c->f.n, r};
+  ts_sym flat_axes[2] = {c->f.m, kk}, x_axes[3] = {c->f.m, j, r};
+  const ir_type *acc_type = host_tile(s, IR_f32, 2, acc_axes, (int64_t[]){rows, c->P}, c->f.n);
+  ir_value *acc = pass_zero(&s->t.b, acc_type), *zero = pass_int(b, 0);
   int64_t words = w->codes == HOST_NIBBLES ? 4 : 8;
-  host_loop l = host_loop_open(s, zero, pass_int(b, w->chunks), 1, 1, &acc);
+  pass_loop l = pass_loop_open(&s->t.b, zero, pass_int(b, w->chunks), 1, 1, &acc);
   zero = pass_int(b, 0);
   ir_value *codes = ir_load(b, w->mem, (ir_value *[]){panel, l.index, zero, zero, zero}, code_at, NULL,
-                            host_tile(s, IR_u8, 3, code_axes, (int64_t[]){words, w->P, 4}, c->n));
-  ir_value *part = host_zero(s, ir_type_with_dtype(m, acc_type, IR_i32));
+                            host_tile(s, IR_u8, 3, code_axes, (int64_t[]){words, w->P, 4}, c->f.n));
+  ir_value *part = pass_zero(&s->t.b, ir_type_with_dtype(m, acc_type, IR_i32));
   ir_value *k0 = pass_mul_const(b, l.index, HOST_CHUNK);
   for (int64_t h = 0; h < (w->codes == HOST_NIBBLES ? 2 : 1); h++) {
     ir_value *q = codes;
@@ -466,13 +269,93 @@ static ir_value *product_rows_integer(host_schedule *s, const contract *c, const
     ir_set_axes(b, op, "to", 2, over);
     part = ir_dot(b, op->results[0], q, part, 2, over, part->type);
   }
-  ts_sym column[2] = {c->m, m->none};
-  const ir_type *per_row = host_tile(s, IR_f32, 1, &c->m, &rows, NULL);
+  ts_sym column[2] = {c->f.m, m->none};
+  const ir_type *per_row = host_tile(s, IR_f32, 1, &c->f.m, &rows, NULL);
   ir_value *scale = ir_load(b, g->scale, (ir_value *[]){row, l.index}, column, NULL, per_row);
   ir_value *sum = g->sum && (w->offset || w->bias) ? ir_load(b, g->sum, (ir_value *[]){row, l.index}, column, NULL, per_row) : NULL;
   ir_value *f = ir_apply_op(b, IR_SCALAR_mul, ir_cast(b, part, IR_f32), scale, NULL);
-  acc = apply_scales(s, w, panel, pass_div_const(b, l.index, w->group / HOST_CHUNK), c->n, f, sum, acc);
-  host_loop_close(s, &l, 1, &acc);
+  acc = apply_scales(s, w, panel, pass_div_const(b, l.index, w->group / HOST_CHUNK), c->f.n, f, sum, acc);
+  pass_loop_close(&s->t.b, &l, 1, &acc);
+  return acc;
+}
+
+// ---- finish --------------------------------------------------------------------------------------------------------------
+// Runs the part's finish on accumulators over [m: rows, n: P] (products) and [m: rows] (sums), in order of the accumulators.
+static ts_status finish(host_schedule *s, const contract *c, ir_value *row, int64_t rows, ir_value *panel, ir_value **accs) {
+  ir_builder *b = &s->t.b;
+  pass_translator_reset(&s->t);
+  pass_set_box(&s->t, (pass_box){.axis = c->f.m, .base = row, .extent = rows, .size = pass_axis_size(c->f.part, c->f.m), .row = true});
+  pass_set_box(&s->t, (pass_box){.axis = c->f.n, .base = pass_mul_const(b, panel, c->P), .extent = c->P, .size = pass_axis_size(c->f.part, c->f.n), .tail = c->f.N % c->P != 0});
+  for (uint32_t i = 0; i < c->f.count; i++) pass_bind_value(&s->t, c->f.part->finish->params[i], accs[i]);
+  return pass_translate_effects(&s->t, c->f.part->finish);
+}
+
+// ---- decode variant ------------------------------------------------------------------------------------------------------
+static ts_status decode_part(host_schedule *s, const contract *c, ir_value *first_panel, ir_value *last_panel, ir_value *row) {
+  ir_builder *b = &s->t.b;
+  staged g = stage_alloc(s, c, 1);
+  ir_value *zero = pass_int(b, 0);
+  TS_TRY(stage_row(s, c, &g, row, zero));
+  pass_loop l = pass_loop_open(&s->t.b, first_panel, last_panel, 1, 0, NULL);
+  ir_value *accs[PASS_MAX_PRODUCTS + PASS_MAX_SUMS];
+  for (unsigned i = 0; i < c->f.products; i++) {
+    const host_weight *w = c->weights[i];
+    accs[c->f.product[i].index] = c->integer ? product_integer(s, c, w, &g, zero, l.index, 1)
+                                             : pass_add_axis(b, product_exact(s, c, w, &g, zero, l.index), c->f.m);
+  }
+  for (unsigned i = 0; i < c->f.sums; i++) accs[c->f.sum[i].index] = pass_add_axis(b, get_scalar(s, g.stats, zero, pass_int(b, i)), c->f.m);
+  TS_TRY(finish(s, c, row, 1, l.index, accs));
+  pass_loop_close(&s->t.b, &l, 0, NULL);
+  return TS_OK;
+}
+
+// ---- prefill variant -----------------------------------------------------------------------------------------------------
+// The panel's weights as f32[chunks * 32, P] in a panel buffer.
+static void decode_panel(host_schedule *s, const contract *c, const host_weight *w, ir_value *panel, ir_value *buffer) {
+  ir_builder *b = &s->t.b;
+  pass_loop l = pass_loop_open(&s->t.b, pass_int(b, 0), pass_int(b, w->chunks), 1, 0, NULL);
+  ts_sym j = ir_name(s->m, "j");
+  ir_value *k0 = pass_mul_const(b, l.index, HOST_CHUNK);
+  int64_t halves = w->scaled && w->group < HOST_CHUNK ? 2 : 1;
+  for (int64_t half = 0; half < halves; half++) {
+    ir_value *scale = NULL, *offset = NULL;
+    if (w->scaled) {
+      ir_value *group = halves == 2 ? ir_apply_op(b, IR_SCALAR_min, pass_add(b, pass_mul_const(b, l.index, 2), pass_int(b, half)),
+                                                  pass_int(b, w->groups - 1), NULL)
+                                    : pass_div_const(b, l.index, w->group / HOST_CHUNK);
+      scale = scale_tile(s, w, w->scale_mem, w->scale_type, panel, group, c->f.n);
+      if (w->offset) offset = scale_tile(s, w, w->offset_mem, w->offset_type, panel, group, c->f.n);
+    }
+    unsigned pieces = w->codes == HOST_NIBBLES ? 8 : (unsigned)(HOST_CHUNK / halves / 8);
+    ir_value *words = w->codes == HOST_NIBBLES ? load_words(s, w, panel, l.index, j, c->f.n) : NULL;
+    for (unsigned p = 0; p < pieces; p++) {
+      int64_t first = words ? 16 * (p / 4) + p % 4 : half * 16 + 8 * p;   // k of element 0, then every 4th (nibbles) or every one
+      ir_value *q = words ? nibble(s, words, 8 * (p % 4) + 4 * (p / 4)) : ir_cast(b, load_bytes(s, w, panel, l.index, first, 8, j, c->f.n), IR_f32);
+      if (w->bias) q = ir_apply_op(b, IR_SCALAR_sub, q, ir_const_real(b, IR_f32, (double)w->bias), NULL);
+      if (scale) q = offset ? ir_apply_op(b, IR_SCALAR_fma, q, scale, offset) : ir_apply_op(b, IR_SCALAR_mul, q, scale, NULL);
+      ir_value *k = pass_add(b, k0, pass_int(b, first)), *zero = pass_int(b, 0);
+      if (words) {
+        int64_t four = 4;
+        const ir_type *t = host_tile(s, IR_i64, 1, &j, &four, NULL);
+        k = ir_apply_op(b, IR_SCALAR_add, pass_mul_const(b, ir_build(b, IR_OP_iota, 1, &zero, 1, &t)->results[0], 4), k, NULL);
+      }
+      ir_store(b, buffer, (ir_value *[]){k, zero}, (ts_sym[]){words ? s->m->none : j, c->f.n}, q, NULL);
+    }
+  }
+  pass_loop_close(&s->t.b, &l, 0, NULL);
+}
+
+static ir_value *product_rows(host_schedule *s, const contract *c, const staged *g, ir_value *buffer, ir_value *row, int64_t rows) {
+  enum { STEP = 8 };
+  ir_builder *b = &s->t.b;
+  ts_sym k = ir_name(s->m, "kk"), acc_axes[2] = {c->f.m, c->f.n}, x_axes[2] = {c->f.m, k}, w_axes[2] = {k, c->f.n};
+  ir_value *acc = pass_zero(&s->t.b, host_tile(s, IR_f32, 2, acc_axes, (int64_t[]){rows, c->P}, c->f.n));
+  pass_loop l = pass_loop_open(&s->t.b, pass_int(b, 0), pass_int(b, c->chunks * HOST_CHUNK), STEP, 1, &acc);
+  ir_value *zero = pass_int(b, 0);
+  ir_value *x = ir_load(b, g->x, (ir_value *[]){row, l.index}, x_axes, NULL, host_tile(s, IR_f32, 2, x_axes, (int64_t[]){rows, STEP}, NULL));
+  ir_value *w = ir_load(b, buffer, (ir_value *[]){l.index, zero}, w_axes, NULL, host_tile(s, IR_f32, 2, w_axes, (int64_t[]){STEP, c->P}, c->f.n));
+  acc = ir_dot(b, x, w, acc, 1, &k, acc->type);
+  pass_loop_close(&s->t.b, &l, 1, &acc);
   return acc;
 }
 
@@ -480,29 +363,29 @@ static ts_status prefill_part(host_schedule *s, const contract *c, ir_value *fir
   ir_builder *b = &s->t.b;
   int64_t rows = s->target->registers >= 32 ? (c->integer ? 4 : 6) : 2;
   staged g = stage_alloc(s, c, ROW_BLOCK);
-  host_loop stage = host_loop_open(s, lo, hi, 1, 0, NULL);
+  pass_loop stage = pass_loop_open(&s->t.b, lo, hi, 1, 0, NULL);
   TS_TRY(stage_row(s, c, &g, stage.index, ir_apply_op(b, IR_SCALAR_sub, stage.index, lo, NULL)));
-  host_loop_close(s, &stage, 0, NULL);
-  ir_value *buffers[MAX_DOTS];
-  for (unsigned i = 0; i < c->product_count && !c->integer; i++) buffers[i] = host_alloc(s, IR_f32, 2, (int64_t[]){c->chunks * HOST_CHUNK, c->P});
-  host_loop each = host_loop_open(s, first_panel, last_panel, 1, 0, NULL);
+  pass_loop_close(&s->t.b, &stage, 0, NULL);
+  ir_value *buffers[PASS_MAX_PRODUCTS];
+  for (unsigned i = 0; i < c->f.products && !c->integer; i++) buffers[i] = host_alloc(s, IR_f32, 2, (int64_t[]){c->chunks * HOST_CHUNK, c->P});
+  pass_loop each = pass_loop_open(&s->t.b, first_panel, last_panel, 1, 0, NULL);
   ir_value *panel = each.index;
-  for (unsigned i = 0; i < c->product_count && !c->integer; i++) decode_panel(s, c, c->products[i].weight, panel, buffers[i]);
+  for (unsigned i = 0; i < c->f.products && !c->integer; i++) decode_panel(s, c, c->weights[i], panel, buffers[i]);
   // The last tile moves back so that it is whole: rows that two tiles share are computed twice, with the same result.
   ir_value *last = pass_add(b, hi, pass_int(b, -rows));
-  host_loop l = host_loop_open(s, lo, hi, rows, 0, NULL);
+  pass_loop l = pass_loop_open(&s->t.b, lo, hi, rows, 0, NULL);
   ir_value *row = ir_apply_op(b, IR_SCALAR_min, l.index, last, NULL);
   ir_value *at = ir_apply_op(b, IR_SCALAR_sub, row, lo, NULL);
-  ir_value *accs[MAX_DOTS + 4];
-  for (unsigned i = 0; i < c->product_count; i++)
-    accs[c->products[i].index] = c->integer ? product_rows_integer(s, c, c->products[i].weight, &g, at, panel, rows)
+  ir_value *accs[PASS_MAX_PRODUCTS + PASS_MAX_SUMS];
+  for (unsigned i = 0; i < c->f.products; i++)
+    accs[c->f.product[i].index] = c->integer ? product_integer(s, c, c->weights[i], &g, at, panel, rows)
                                             : product_rows(s, c, &g, buffers[i], at, rows);
-  for (unsigned i = 0; i < c->sum_count; i++)
-    accs[c->sums[i].index] = ir_load(b, g.stats, (ir_value *[]){at, pass_int(b, i)}, (ts_sym[]){c->m, s->m->none}, NULL,
-                                     host_tile(s, IR_f32, 1, &c->m, &rows, NULL));
+  for (unsigned i = 0; i < c->f.sums; i++)
+    accs[c->f.sum[i].index] = ir_load(b, g.stats, (ir_value *[]){at, pass_int(b, i)}, (ts_sym[]){c->f.m, s->m->none}, NULL,
+                                     host_tile(s, IR_f32, 1, &c->f.m, &rows, NULL));
   TS_TRY(finish(s, c, row, rows, panel, accs));
-  host_loop_close(s, &l, 0, NULL);
-  host_loop_close(s, &each, 0, NULL);
+  pass_loop_close(&s->t.b, &l, 0, NULL);
+  pass_loop_close(&s->t.b, &each, 0, NULL);
   return TS_OK;
 }
 
@@ -523,7 +406,7 @@ static ts_status emit_part(host_schedule *s, const part_range *r, ir_value *x, b
   if (r->c.panels % r->panels_per_block) end = ir_apply_op(b, IR_SCALAR_min, end, pass_int(b, r->c.panels), NULL);
   if (!prefill) return decode_part(s, &r->c, first, end, y->results[0]);
   // Block y of B covers rows floor(y m / B) .. floor((y + 1) m / B).
-  const ir_size *M = axis_size(&r->c, r->c.m), *B = ir_size_ceildiv(s->m->sizes, M, ir_size_const(s->m->sizes, ROW_BLOCK));
+  const ir_size *M = pass_axis_size(r->c.f.part, r->c.f.m), *B = ir_size_ceildiv(s->m->sizes, M, ir_size_const(s->m->sizes, ROW_BLOCK));
   ir_value *m = ir_size_value(b, M), *count = ir_size_value(b, B);
   ir_value *lo = ir_apply_op(b, IR_SCALAR_div, ir_apply_op(b, IR_SCALAR_mul, y->results[0], m, NULL), count, NULL);
   ir_value *next = pass_add(b, y->results[0], pass_int(b, 1));
@@ -564,7 +447,7 @@ static ts_status build_variant(host_schedule *s, bool prefill) {
     ranges[p].blocks = (ranges[p].c.panels + ranges[p].panels_per_block - 1) / ranges[p].panels_per_block;
     blocks += ranges[p].blocks;
   }
-  const ir_size *M = axis_size(&ranges[0].c, ranges[0].c.m);
+  const ir_size *M = pass_axis_size(ranges[0].c.f.part, ranges[0].c.f.m);
   s->kernel->grid[0] = ir_size_const(s->m->sizes, blocks);
   s->kernel->grid[1] = prefill ? ir_size_ceildiv(s->m->sizes, M, ir_size_const(s->m->sizes, ROW_BLOCK)) : M;
   const ir_type *i64 = ir_scalar_type(s->m, IR_i64);

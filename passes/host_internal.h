@@ -3,6 +3,8 @@
 #define TESSERA_PASSES_HOST_INTERNAL_H
 
 #include "ir/encoding.h"
+#include "passes/build.h"
+#include "passes/form.h"
 #include "passes/lower.h"
 #include "passes/translate.h"
 
@@ -47,19 +49,9 @@ ts_status host_begin(host_schedule *s, ir_module *m, const ir_kernel *from, cons
 void host_deinit(host_schedule *s);
 pass_scheduled host_end(host_schedule *s, const ir_size *guard, const char *variant);
 
-// Opens a loop from lo to hi (i64 values) with carried values; `body` builds inside and replaces the carried values by the next ones.
-typedef struct host_loop {
-  ir_op *op;
-  ir_region *outside;
-  ir_value *index;
-} host_loop;
-host_loop host_loop_open(host_schedule *s, ir_value *lo, ir_value *hi, int64_t step, uint32_t carried, ir_value **values);
-void host_loop_close(host_schedule *s, host_loop *l, uint32_t carried, ir_value **values);   // values: next in, results out
-
 ir_value *host_alloc(host_schedule *s, ir_dtype t, unsigned rank, const int64_t *shape);
 // Tile type with explicit axes; lanes NULL for scalars.
 const ir_type *host_tile(host_schedule *s, ir_dtype t, unsigned rank, const ts_sym *axes, const int64_t *extents, ts_sym lanes);
-ir_value *host_zero(host_schedule *s, const ir_type *tile);
 // Elements [k0 .. k0 + lanes) (k0 a multiple of 32) of row `row` (scalar i64) of a packed weight, decoded to f32 over axis k.
 ir_value *host_row_chunk(host_schedule *s, const host_weight *w, ir_value *row, ir_value *chunk, ts_sym k);
 

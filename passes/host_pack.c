@@ -189,23 +189,6 @@ pass_scheduled host_end(host_schedule *s, const ir_size *guard, const char *vari
   return (pass_scheduled){s->kernel, s->sources.data, guard, variant};
 }
 
-host_loop host_loop_open(host_schedule *s, ir_value *lo, ir_value *hi, int64_t step, uint32_t carried, ir_value **values) {
-  ir_builder *b = &s->t.b;
-  host_loop l = {.outside = b->region};
-  l.op = ir_for(b, lo, hi, pass_int(b, step), carried, values);
-  // The step constant was built before the op; the op itself stands last.
-  b->region = l.op->regions[0];
-  l.index = b->region->params[0];
-  for (uint32_t i = 0; i < carried; i++) values[i] = b->region->params[1 + i];
-  return l;
-}
-
-void host_loop_close(host_schedule *s, host_loop *l, uint32_t carried, ir_value **values) {
-  ir_yield(&s->t.b, carried, values);
-  s->t.b.region = l->outside;
-  for (uint32_t i = 0; i < carried; i++) values[i] = l->op->results[i];
-}
-
 ir_value *host_alloc(host_schedule *s, ir_dtype t, unsigned rank, const int64_t *shape) {
   const ir_size *sizes[6];
   for (unsigned i = 0; i < rank; i++) sizes[i] = ir_size_const(s->m->sizes, shape[i]);
@@ -218,11 +201,6 @@ const ir_type *host_tile(host_schedule *s, ir_dtype t, unsigned rank, const ts_s
   for (unsigned i = 0; i < rank; i++) shape[i] = ir_size_const(s->m->sizes, extents[i]);
   const ir_type *type = ir_tile_type(s->m, t, rank, axes, shape);
   return lanes ? ir_type_with_lanes(s->m, type, lanes) : type;
-}
-
-ir_value *host_zero(host_schedule *s, const ir_type *tile) {
-  ir_value *zero = ir_is_float(tile->dtype) ? ir_const_real(&s->t.b, tile->dtype, 0) : ir_const_int(&s->t.b, tile->dtype, 0);
-  return tile->rank ? ir_full(&s->t.b, zero, tile) : zero;
 }
 
 // (code - bias) * scale + offset with the roundings of the encoding: one fma, or one product.
