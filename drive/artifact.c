@@ -2,6 +2,8 @@
 // its last.
 #include "drive/artifact.h"
 
+#include "drive/dump.h"
+
 #include <stdlib.h>
 
 typedef struct part_reader {
@@ -39,4 +41,16 @@ void drive_add_weights(ts_arena *a, cg_artifact *art, const pass_program *progra
     readers[i].part = p;
     cg_artifact_weight(art, p->name, p->bytes, read_part, &readers[i]);
   }
+}
+
+void drive_describe(ts_arena *a, cg_artifact *art, const fe_model *model, const plan *p, const pass_program *program) {
+  ts_text manifest = {0};
+  drive_manifest(model, p, program, &manifest);
+  cg_artifact_manifest(art, ts_arena_strdup(a, ts_text_z(&manifest)), manifest.len);
+  ts_text_deinit(&manifest);
+  for (size_t i = 0; i < program->program->functions.count; i++) {
+    const ir_lfunction *f = program->program->functions.data[i];
+    cg_artifact_meta(art, ts_arena_printf(a, "%s.streamed_bytes", f->name), ts_arena_printf(a, "%llu", (unsigned long long)drive_streamed_bytes(program, f)));
+  }
+  drive_texts(a, art, p->module, p, program);
 }

@@ -12,8 +12,12 @@ void drive_progress(const drive_options *o, const char *what, unsigned done, uns
 // only while a part is being read.
 void drive_add_weights(ts_arena *a, cg_artifact *art, const pass_program *program, ts_map *seen);
 
-// Compiles the model for CUDA targets and adds programs, code and weights. `model` was loaded for class cuda.
-ts_status drive_add_cuda(ts_arena *a, fe_model *model, const char *const *targets, size_t count, const drive_options *o, ts_diags *d, cg_artifact *art,
+// The manifest, the kernels' texts, and for each function the metadata key "NAME.streamed_bytes". Once an artifact: for its first program.
+void drive_describe(ts_arena *a, cg_artifact *art, const fe_model *model, const plan *p, const pass_program *program);
+
+// Compiles the model for CUDA targets and adds programs, code and weights. `model` was loaded for class cuda; `describe`: there is no
+// host program that describes the artifact.
+ts_status drive_add_cuda(ts_arena *a, fe_model *model, const char *const *targets, size_t count, bool describe, const drive_options *o, ts_diags *d, cg_artifact *art,
                          ts_map *seen, drive_report *report);
 
 #endif

@@ -121,7 +121,7 @@ static ts_status compile_jobs(compiling *c) {
 }
 
 static pass_host_target host_target(compiling *c, const cgh_isa *isa) {
-  return (pass_host_target){ir_name(c->m, "host.%s", isa->name), isa->vector_bits / 8, isa->vector_registers, isa->vnni};
+  return (pass_host_target){ir_name(c->m, "host.%s", isa->name), isa->vector_registers};
 }
 
 // Schedules every P kernel for every level: schedules[level * kernels + i].
@@ -218,11 +218,7 @@ static ts_status add_host(compiling *c, cg_artifact *art, ts_map *seen, const pa
   uint32_t number = cg_artifact_program(art, program->program);
   TS_TRY(add_host_code(c, art, number, program));
   drive_add_weights(c->a, art, program, seen);
-  ts_text manifest = {0};
-  drive_manifest(c->model, c->plan, program, c->report, &manifest);
-  cg_artifact_manifest(art, ts_arena_strdup(c->a, ts_text_z(&manifest)), manifest.len);
-  ts_text_deinit(&manifest);
-  drive_texts(c->a, art, c->m, c->plan, program);
+  drive_describe(c->a, art, c->model, c->plan, program);
   return TS_OK;
 }
 
@@ -264,7 +260,7 @@ ts_status drive_compile(ts_arena *a, fe_model *model, const drive_options *o, ts
   ts_map seen = {0};
   if (s == TS_OK && c.level_count) s = run_host(&c, art, &seen);
   if (s == TS_OK && c.cuda_count && !o->cuda_model) s = ts_report(d, (ts_loc){0}, &diag_drive_target, "%s: the model was not loaded for CUDA", c.cuda[0]);
-  if (s == TS_OK && c.cuda_count) s = drive_add_cuda(a, o->cuda_model, c.cuda, c.cuda_count, o, d, art, &seen, out);
+  if (s == TS_OK && c.cuda_count) s = drive_add_cuda(a, o->cuda_model, c.cuda, c.cuda_count, c.level_count == 0, o, d, art, &seen, out);
   if (s == TS_OK && art) s = write_artifact(&c, art);
   ts_map_deinit(&seen);
   for (size_t i = 0; i < c.log.notes.count; i++) {

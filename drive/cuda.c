@@ -20,6 +20,7 @@ typedef struct cuda_job {
 
 typedef struct cuda_compiling {
   ts_arena *a;
+  const fe_model *model;
   ir_module *m;
   const drive_options *o;
   ts_diags *d;
@@ -80,7 +81,7 @@ static ts_status dump_code(cuda_compiling *c, drive_dump *dump) {
   return TS_OK;
 }
 
-static ts_status add_target(cuda_compiling *c, const cgc_target *t, cg_artifact *art, ts_map *seen, drive_dump *dump) {
+static ts_status add_target(cuda_compiling *c, const cgc_target *t, bool describe, cg_artifact *art, ts_map *seen, drive_dump *dump) {
   pass_cuda_target target = {ir_name(c->m, "%s", t->name), t->number, t->shared, t->cp_async, t->mma16, t->bf16};
   size_t n = c->plan->kernels.count;
   pass_schedules *schedules = ts_new_array(c->a, pass_schedules, n);
@@ -107,6 +108,7 @@ static ts_status add_target(cuda_compiling *c, const cgc_target *t, cg_artifact 
     if (art) number = cg_artifact_target(art, (cg_target){t->name, cg_artifact_program(art, program->program), c->toolchain->version});
     add_code(c, art, number);
     if (art) drive_add_weights(c->a, art, program, seen);
+    if (art && describe) drive_describe(c->a, art, c->model, c->plan, program);
   }
   c->report->kernels += (unsigned)c->job_count;
   for (size_t i = 0; i < c->job_count; i++) {
@@ -118,11 +120,11 @@ static ts_status add_target(cuda_compiling *c, const cgc_target *t, cg_artifact 
   return s;
 }
 
-ts_status drive_add_cuda(ts_arena *a, fe_model *model, const char *const *targets, size_t count, const drive_options *o, ts_diags *d, cg_artifact *art,
+ts_status drive_add_cuda(ts_arena *a, fe_model *model, const char *const *targets, size_t count, bool describe, const drive_options *o, ts_diags *d, cg_artifact *art,
                          ts_map *seen, drive_report *report) {
   cgc_toolchain toolchain;
   cgc_toolchain_open(a, NULL, &toolchain);
-  cuda_compiling c = {.a = a, .m = model->module, .o = o, .d = d, .report = report, .toolchain = &toolchain};
+  cuda_compiling c = {.a = a, .model = model, .m = model->module, .o = o, .d = d, .report = report, .toolchain = &toolchain};
   ts_status s = TS_OK;
   if (!toolchain.version) s = ts_report(d, (ts_loc){0}, &diag_drive_missing, "%s", toolchain.missing);
   drive_dump dump = {.dir = o->dump_dir ? ts_path_join(a, o->dump_dir, "cuda") : NULL, .diags = d, .module = c.m};
@@ -132,7 +134,7 @@ ts_status drive_add_cuda(ts_arena *a, fe_model *model, const char *const *target
   if (s == TS_OK) s = drive_dump_plan(&dump, "fuse", c.plan);
   for (size_t i = 0; i < count && s == TS_OK; i++) {
     const cgc_target *t = cgc_target_of_name(ts_str_of(targets[i]));
-    if (t) s = add_target(&c, t, art, seen, &dump);
+    if (t) s = add_target(&c, t, describe && i == 0, art, seen, &dump);
     else s = ts_report(d, (ts_loc){0}, &diag_drive_target, "there is no CUDA target '%s'", targets[i]);
   }
   cgc_toolchain_close(&toolchain);

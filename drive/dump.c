@@ -103,17 +103,25 @@ static void json_pair(ts_text *out, const char *key, const char *value) {
   ts_text_json(out, ts_str_of(value));
 }
 
-// Bytes that a kernel must at least read and write in one call, where sizes are static: its weights.
-static uint64_t weight_bytes_of(const pass_program *program, const ir_lfunction *f, const ir_lvariant *v) {
+// Bytes of weights that one call of a function streams: every part that its first variants read, but tables of which they take single
+// rows (family move, and what the compiler made).
+uint64_t drive_streamed_bytes(const pass_program *program, const ir_lfunction *f) {
   uint64_t bytes = 0;
-  for (size_t i = 0; i < v->args.count; i++) {
-    const ir_lbuffer *b = &f->buffers.data[v->args.data[i].buffer];
-    if (b->kind == IR_LB_weight) bytes += program->program->weights.data[b->a].bytes;
+  for (size_t s = 0; s < f->steps.count; s++) {
+    const ir_lstep *step = &f->steps.data[s];
+    if (step->kind != IR_LS_launch || !step->variants.count) continue;
+    const ir_lvariant *v = &step->variants.data[0];
+    const ir_kernel *portable = program->kernels.data[v->kernel].portable;
+    if (portable->parts.count && portable->parts.data[0].family == IR_FAMILY_MOVE) continue;
+    for (size_t i = 0; i < v->args.count; i++) {
+      const ir_lbuffer *b = &f->buffers.data[v->args.data[i].buffer];
+      if (b->kind == IR_LB_weight && program->parts.data[b->a].weight) bytes += program->parts.data[b->a].bytes;
+    }
   }
   return bytes;
 }
 
-void drive_manifest(const fe_model *model, const plan *p, const pass_program *program, const drive_report *report, ts_text *out) {
+void drive_manifest(const fe_model *model, const plan *p, const pass_program *program, ts_text *out) {
   const ir_launch *l = program->program;
   ts_text_puts(out, "{\n  \"schema\": 1,\n  ");
   json_pair(out, "model", l->name ? l->name : "");
@@ -134,16 +142,10 @@ void drive_manifest(const fe_model *model, const plan *p, const pass_program *pr
   ts_text_puts(out, "\n  ],\n  \"functions\": [");
   for (size_t i = 0; i < l->functions.count; i++) {
     const ir_lfunction *f = l->functions.data[i];
-    uint64_t bytes = 0;
     unsigned launches = 0;
-    for (size_t s = 0; s < f->steps.count; s++) {
-      if (f->steps.data[s].kind != IR_LS_launch || !f->steps.data[s].variants.count) continue;
-      launches++;
-      bytes += weight_bytes_of(program, f, &f->steps.data[s].variants.data[0]);
-    }
-    ts_text_printf(out, "%s\n    {\"name\": \"%s\", \"launches\": %u, \"weight_bytes\": %llu}", i ? "," : "", f->name, launches, (unsigned long long)bytes);
+    for (size_t k = 0; k < f->steps.count; k++) launches += f->steps.data[k].kind == IR_LS_launch;
+    ts_text_printf(out, "%s\n    {\"name\": \"%s\", \"launches\": %u, \"weight_bytes\": %llu}", i ? "," : "", f->name, launches, (unsigned long long)drive_streamed_bytes(program, f));
   }
-  (void)report;
   ts_text_puts(out, "\n  ]\n}\n");
 }
 

@@ -25,7 +25,8 @@ ts_status drive_dump_text(drive_dump *d, const char *kernel, const char *suffix,
 ts_status drive_dump_code(drive_dump *d, const char *kernel, const char *level, ts_str llvm, ts_str assembly);
 
 // The manifest as JSON: model, functions, kernels with what they compute, weights by form.
-void drive_manifest(const fe_model *model, const plan *p, const pass_program *program, const drive_report *report, ts_text *out);
+void drive_manifest(const fe_model *model, const plan *p, const pass_program *program, ts_text *out);
+uint64_t drive_streamed_bytes(const pass_program *program, const ir_lfunction *f);
 // Blobs "kernels/NAME.tile.tir" and "kernels/NAME.scheduled.tir", for `tessera inspect`.
 void drive_texts(ts_arena *a, cg_artifact *art, ir_module *m, const plan *p, const pass_program *program);
 

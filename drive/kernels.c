@@ -112,7 +112,7 @@ static ts_status bind_packed(compiling *c, size_t number, const pass_schedules *
 
 static ts_status schedule(compiling *c, unsigned level) {
   const cgh_isa *isa = c->levels[level];
-  pass_host_target t = {ir_name(c->m, "host.%s", isa->name), isa->vector_bits / 8, isa->vector_registers, isa->vnni};
+  pass_host_target t = {ir_name(c->m, "host.%s", isa->name), isa->vector_registers};
   pass_log quiet = {.arena = c->a};
   c->schedules[level] = ts_new_array(c->a, pass_schedules, c->plan->kernels.count);
   for (size_t i = 0; i < c->plan->kernels.count; i++) {
@@ -157,12 +157,8 @@ static ts_status add_level(compiling *c, cg_artifact *art, uint32_t number, cons
 static ts_status write_file(compiling *c, cg_artifact *art, const pass_program *program) {
   ts_map seen = {0};
   drive_add_weights(c->a, art, program, &seen);
-  ts_text manifest = {0};
   fe_model model = {.module = c->m};
-  drive_manifest(&model, c->plan, program, c->report, &manifest);
-  cg_artifact_manifest(art, ts_arena_strdup(c->a, ts_text_z(&manifest)), manifest.len);
-  ts_text_deinit(&manifest);
-  drive_texts(c->a, art, c->m, c->plan, program);
+  drive_describe(c->a, art, &model, c->plan, program);
   cg_artifact_report written;
   ts_status s = cg_artifact_write(art, c->o->output, NULL, c->d, &written);
   ts_map_deinit(&seen);

@@ -14,7 +14,6 @@ typedef struct launching {
   pass_program *out;
   ir_launch *program;
   ts_map kernels;              // S kernel -> number + 1
-  ts_map parts;                // key of weight and packing -> number + 1
   ir_lfunction *f;
   const plan_function *pf;
   uint32_t *buffers;           // plan buffer -> launch buffer, IR_LNONE for weights
@@ -320,6 +319,5 @@ ts_status pass_launch(const plan *p, const pass_schedules *schedules, pass_kerne
   for (size_t i = 0; i < m->states.count && s == TS_OK; i++) s = add_state(&L, m->states.data[i]);
   for (size_t i = 0; i < p->functions.count && s == TS_OK; i++) s = add_function(&L, p->functions.data[i]);
   ts_map_deinit(&L.kernels);
-  ts_map_deinit(&L.parts);
   return s == TS_OK ? ir_launch_verify(out->program, m->diags) : s;
 }

@@ -28,9 +28,7 @@ typedef struct pass_schedules {   // variants in order: the first whose guard ho
 
 typedef struct pass_host_target {
   ts_sym name;                 // "host.avx2", "host.avx512", "host.avx512_vnni"
-  unsigned vector_bytes;       // 32 or 64
   unsigned registers;          // vector registers: 16 or 32
-  bool vnni;                   // vpdpbusd
 } pass_host_target;
 
 // All host ISAs run one launch program: kernels made for different targets must agree in parameters, sources, grid and guards, so

@@ -30,7 +30,9 @@ static const command_row commands[] = {
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
 
-static const ts_diag_kind usage_error = {"usage", TS_ERROR, TS_INVALID, "A command line that does not fit the command."};
+#define TS_DIAG TS_DIAG_DEFINE
+#include "tools/diag.def"
+#undef TS_DIAG
 
 static bool applies(const option_row *o, const char *command) { return strcmp(o->command, "*") == 0 || strcmp(o->command, command) == 0; }
 
@@ -75,7 +77,7 @@ static void unknown_option(cli *c, const char *name, size_t n) {
   for (int i = 0; i < OPTION_COUNT; i++)
     if (applies(&options[i], c->command)) names[count++] = options[i].name;
   const char *near = ts_nearest((ts_str){name, n}, names, count);
-  ts_report(&c->diags, (ts_loc){0}, &usage_error, "'%s' has no option '--%.*s'%s%s%s", c->command, (int)n, name, near ? "; did you mean '--" : "", near ? near : "",
+  ts_report(&c->diags, (ts_loc){0}, &diag_usage, "'%s' has no option '--%.*s'%s%s%s", c->command, (int)n, name, near ? "; did you mean '--" : "", near ? near : "",
             near ? "'?" : "");
 }
 
@@ -88,11 +90,11 @@ static bool parse_one(cli *c, int argc, char **argv, int *i) {
   if (!o || (!is_long && arg[2] && !o->value)) return unknown_option(c, name, n), false;
   cli_given g = {o->name, NULL};
   bool optional = o->value && o->value[strlen(o->value) - 1] == '?';
-  if (!o->value && equals) return ts_report(&c->diags, (ts_loc){0}, &usage_error, "'--%s' takes no value", o->name), false;
+  if (!o->value && equals) return ts_report(&c->diags, (ts_loc){0}, &diag_usage, "'--%s' takes no value", o->name), false;
   if (equals) g.value = equals + 1;
   else if (!is_long && arg[2]) g.value = arg + 2;
   else if (o->value && !optional) {
-    if (*i + 1 >= argc) return ts_report(&c->diags, (ts_loc){0}, &usage_error, "'--%s' needs a value: %s", o->name, o->value), false;
+    if (*i + 1 >= argc) return ts_report(&c->diags, (ts_loc){0}, &diag_usage, "'--%s' needs a value: %s", o->name, o->value), false;
     g.value = argv[++*i];
   }
   ts_vec_push(&c->arena, &c->given, g);
@@ -172,13 +174,13 @@ bool cli_number(cli *c, const char *name, double otherwise, double lo, double hi
   char *end;
   double v = strtod(text, &end);
   if (*text && !*end && v >= lo && v <= hi) return *out = v, true;
-  ts_report(&c->diags, (ts_loc){0}, &usage_error, "'--%s %s' is not a number from %g to %g", name, text, lo, hi);
+  ts_report(&c->diags, (ts_loc){0}, &diag_usage, "'--%s %s' is not a number from %g to %g", name, text, lo, hi);
   return false;
 }
 
 const char *cli_need_positional(cli *c, const char *what) {
   if (c->positional.count) return c->positional.data[0];
-  ts_report(&c->diags, (ts_loc){0}, &usage_error, "'tessera %s' needs %s", c->command, what);
+  ts_report(&c->diags, (ts_loc){0}, &diag_usage, "'tessera %s' needs %s", c->command, what);
   return NULL;
 }
 

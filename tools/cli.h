@@ -4,6 +4,10 @@
 
 #include "base/diag.h"
 
+#define TS_DIAG TS_DIAG_DECLARE
+#include "tools/diag.def"
+#undef TS_DIAG
+
 enum { CLI_OK = 0, CLI_MISMATCH = 1, CLI_BAD_INPUT = 2, CLI_MISSING = 3, CLI_BUG = 4, CLI_INTERRUPTED = 130 };
 
 typedef struct cli_given {

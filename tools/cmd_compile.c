@@ -40,7 +40,6 @@ static const char *const *search_paths(cli *c, size_t *count) {
     all[(*count)++] = ts_arena_printf(&c->arena, "%.*s/../share/tessera/specs", TS_FMT(folder));
   }
   all[(*count)++] = TESSERA_SOURCE_SPECS;   // a tool that runs from its build folder
-
   return all;
 }
 
@@ -55,20 +54,22 @@ static void explain(const drive_report *r, const char *pass) {
 
 // Kernel texts (dumps, edited or not) instead of a spec.
 static ts_status compile_text(cli *c, const char *path) {
-  static const ts_diag_kind usage = {"usage", TS_ERROR, TS_INVALID, ""};
   size_t targets, weights;
   const char *const *asked = cli_values(c, "target", &targets), *const *given = cli_values(c, "weights", &weights);
   const char **levels = ts_new_array(&c->arena, const char *, targets);
   drive_kernels_options o = {.output = cli_value(c, "output", NULL), .dump_dir = cli_value(c, "dump-dir", NULL), .levels = levels};
+  static const char *const specs_only[] = {"set", "explain", "weights-mode", "no-fusion", "no-cache", "jobs"};
+  for (size_t i = 0; i < sizeof specs_only / sizeof *specs_only; i++)
+    if (cli_has(c, specs_only[i])) return ts_report(&c->diags, (ts_loc){0}, &diag_usage, "--%s is for specs and models, not for kernel texts", specs_only[i]);
   bool all = false;
   for (size_t i = 0; i < targets; i++) {
     if (strcmp(asked[i], "host") == 0) all = true;
     else if (strncmp(asked[i], "host:", 5) == 0) levels[o.level_count++] = asked[i] + 5;
-    else return ts_report(&c->diags, (ts_loc){0}, &usage, "kernel texts are compiled for host and host:LEVEL, not for %s", asked[i]);
+    else return ts_report(&c->diags, (ts_loc){0}, &diag_usage, "kernel texts are compiled for host and host:LEVEL, not for %s", asked[i]);
   }
   if (all) o.level_count = 0;
   for (size_t i = 0; i < weights; i++) {
-    if (strncmp(given[i], "random:", 7) != 0) return ts_report(&c->diags, (ts_loc){0}, &usage, "kernel texts take random:SEED as weights, not '%s'", given[i]);
+    if (strncmp(given[i], "random:", 7) != 0) return ts_report(&c->diags, (ts_loc){0}, &diag_usage, "kernel texts take random:SEED as weights, not '%s'", given[i]);
     o.random_weights = true, o.seed = strtoull(given[i] + 7, NULL, 0);
   }
   ir_module *m;
@@ -80,14 +81,19 @@ static ts_status compile_text(cli *c, const char *path) {
   return s;
 }
 
+static bool has_target(const char *const *targets, size_t count, bool cuda) {
+  for (size_t i = 0; i < count; i++)
+    if ((strncmp(targets[i], "sm_", 3) == 0) == cuda) return true;
+  return false;
+}
+
 static ts_status compile(cli *c, const char *path) {
   if (ts_str_ends(ts_str_of(path), ".tir")) return compile_text(c, path);
   double jobs, start = cli_seconds();
   if (!cli_number(c, "jobs", 0, 1, 256, &jobs)) return TS_INVALID;
   const char *mode = cli_value(c, "weights-mode", "embed");
   bool external = strcmp(mode, "external") == 0;
-  static const ts_diag_kind usage = {"usage", TS_ERROR, TS_INVALID, ""};
-  if (!external && strcmp(mode, "embed") != 0) return ts_report(&c->diags, (ts_loc){0}, &usage, "--weights-mode is embed or external, not '%s'", mode);
+  if (!external && strcmp(mode, "embed") != 0) return ts_report(&c->diags, (ts_loc){0}, &diag_usage, "--weights-mode is embed or external, not '%s'", mode);
   fe_options fo = {.float_type = IR_f32};
   size_t weights, targets, paths = 0;
   fo.search_paths = search_paths(c, &paths);
@@ -101,15 +107,13 @@ static ts_status compile(cli *c, const char *path) {
   fo.weights = files;
   fo.sets = cli_values(c, "set", &fo.set_count);
   const char *const *asked = cli_values(c, "target", &targets);
-  static const char *const default_target[] = {"host"};
-  if (!targets) asked = default_target, targets = 1;
-  bool host = false, cuda = false;
-  for (size_t i = 0; i < targets; i++) {
-    bool sm = strncmp(asked[i], "sm_", 3) == 0;
-    cuda |= sm, host |= !sm;
-  }
   fe_model *model = NULL, *cuda_model = NULL;
-  if (host) TS_TRY(fe_load(&c->arena, &c->names, &c->diags, path, &fo, &model));
+  bool host = has_target(asked, targets, false), cuda = has_target(asked, targets, true);
+  if (host || !targets) TS_TRY(fe_load(&c->arena, &c->names, &c->diags, path, &fo, &model));
+  if (!targets) {   // what the spec says; a model loaded for the host knows it too
+    asked = model->targets, targets = model->target_count;
+    host = has_target(asked, targets, false), cuda = has_target(asked, targets, true);
+  }
   if (cuda) {
     fo.target_class = IR_CLASS_CUDA;
     fo.float_type = IR_VOID;

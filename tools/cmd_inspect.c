@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static const ts_diag_kind usage = {"usage", TS_ERROR, TS_INVALID, ""};
-static const ts_diag_kind bad_artifact = {"artifact", TS_ERROR, TS_CORRUPT, ""};
 
 // ---- tensor files --------------------------------------------------------------------------------------------------------
 static void print_tensors(const fe_tensors *t) {
@@ -112,7 +110,7 @@ static ts_status show_kernel(cli *c, tsr_artifact *a, const char *kernel) {
   size_t bytes;
   const char *name = ts_arena_printf(&c->arena, "kernels/%s.%s.tir", kernel, what);
   if (tsr_artifact_section(a, name, &data, &bytes) != TSR_OK) {
-    ts_report(&c->diags, (ts_loc){0}, &usage, "there is no %s text of kernel %s", what, kernel);
+    ts_report(&c->diags, (ts_loc){0}, &diag_usage, "there is no %s text of kernel %s", what, kernel);
     ts_note(&c->diags, (ts_loc){0}, "texts are tile (of portable kernels) and scheduled; `tessera inspect --kernels` lists the kernels");
     return TS_INVALID;
   }
@@ -123,7 +121,7 @@ static ts_status show_kernel(cli *c, tsr_artifact *a, const char *kernel) {
 static ts_status inspect_artifact(cli *c, const char *path) {
   tsr_error e = {TSR_OK, ""};
   tsr_artifact *a = NULL;
-  if (tsr_artifact_open(path, NULL, &e, &a) != TSR_OK) return ts_report(&c->diags, (ts_loc){0}, &bad_artifact, "%s", e.text);
+  if (tsr_artifact_open(path, NULL, &e, &a) != TSR_OK) return ts_report(&c->diags, (ts_loc){0}, &diag_tool_artifact, "%s", e.text);
   ts_status s = TS_OK;
   const char *kernel = cli_value(c, "kernel", NULL);
   const void *data;
@@ -132,14 +130,14 @@ static ts_status inspect_artifact(cli *c, const char *path) {
     s = show_kernel(c, a, kernel);
   } else if (cli_has(c, "json")) {
     if (tsr_artifact_section(a, "manifest", &data, &bytes) == TSR_OK) fwrite(data, 1, bytes, stdout);
-    else s = ts_report(&c->diags, (ts_loc){0}, &bad_artifact, "%s has no manifest", path);
+    else s = ts_report(&c->diags, (ts_loc){0}, &diag_tool_artifact, "%s has no manifest", path);
   } else {
     print_artifact(a);
     printf("kernels: %zu\n", tsr_artifact_count(a, TSR_KERNELS));
     for (size_t i = 0; cli_has(c, "kernels") && i < tsr_artifact_count(a, TSR_KERNELS); i++) printf("  %s\n", tsr_artifact_name(a, TSR_KERNELS, i));
   }
   if (s == TS_OK && cli_has(c, "verify")) {
-    if (tsr_artifact_verify(a, &e) != TSR_OK) s = ts_report(&c->diags, (ts_loc){0}, &bad_artifact, "%s", e.text);
+    if (tsr_artifact_verify(a, &e) != TSR_OK) s = ts_report(&c->diags, (ts_loc){0}, &diag_tool_artifact, "%s", e.text);
     else fprintf(stderr, "%s: every byte is as it was written\n", path);
   }
   tsr_artifact_release(a);

@@ -24,9 +24,8 @@ static void json_ids(ts_text *t, const int32_t *ids, size_t count) {
 
 // ---- generate ------------------------------------------------------------------------------------------------------------
 static ts_status prompt_ids(cli *c, drive_lm *lm, tx_ids *ids) {
-  static const ts_diag_kind usage = {"usage", TS_ERROR, TS_INVALID, ""};
   const char *given = cli_value(c, "prompt", NULL);
-  if (!given) return ts_report(&c->diags, (ts_loc){0}, &usage, "generate needs --prompt");
+  if (!given) return ts_report(&c->diags, (ts_loc){0}, &diag_usage, "generate needs --prompt");
   ts_str text = ts_str_of(given);
   if (strcmp(given, "-") == 0) TS_TRY(ts_file_read(&c->arena, "-", &c->diags, &text));
   ts_text wrapped = {0};
@@ -43,7 +42,7 @@ static ts_status prompt_ids(cli *c, drive_lm *lm, tx_ids *ids) {
   if (s == TS_OK) s = tx_encode(&c->diags, lm->tokenizer, text, TX_PARSE_SPECIAL | TX_ADD_SPECIAL, ids);
   ts_text_deinit(&wrapped);
   if (s == TS_OK && ids->count == 0 && tx_bos(lm->tokenizer) != TX_NONE) tx_ids_push(ids, tx_bos(lm->tokenizer));
-  if (s == TS_OK && ids->count == 0) s = ts_report(&c->diags, (ts_loc){0}, &usage, "the prompt has no tokens");
+  if (s == TS_OK && ids->count == 0) s = ts_report(&c->diags, (ts_loc){0}, &diag_usage, "the prompt has no tokens");
   return s;
 }
 
@@ -141,18 +140,16 @@ int cmd_generate(int argc, char **argv) {
 
 // ---- tokenize ------------------------------------------------------------------------------------------------------------
 static ts_status tokenize(cli *c) {
-  static const ts_diag_kind usage = {"usage", TS_ERROR, TS_INVALID, ""};
-  static const ts_diag_kind bad = {"drive-artifact", TS_ERROR, TS_CORRUPT, ""};
-  if (c->positional.count < 2) return ts_report(&c->diags, (ts_loc){0}, &usage, "tokenize needs an artifact and a text");
+  if (c->positional.count < 2) return ts_report(&c->diags, (ts_loc){0}, &diag_usage, "tokenize needs an artifact and a text");
   tsr_error e = {TSR_OK, ""};
   tsr_artifact *artifact = NULL;
   tsr_status opened = tsr_artifact_open(c->positional.data[0], NULL, &e, &artifact);
-  if (opened != TSR_OK) return ts_report(&c->diags, (ts_loc){0}, &bad, "%s", e.text);
+  if (opened != TSR_OK) return ts_report(&c->diags, (ts_loc){0}, &diag_tool_artifact, "%s", e.text);
   const void *data;
   size_t bytes;
   tx_tokenizer *t = NULL;
   ts_status s = tsr_artifact_section(artifact, "tokenizer", &data, &bytes) == TSR_OK ? tx_open(&c->diags, NULL, data, bytes, &t)
-                                                                                     : ts_report(&c->diags, (ts_loc){0}, &bad, "%s holds no tokenizer", c->positional.data[0]);
+                                                                                     : ts_report(&c->diags, (ts_loc){0}, &diag_tool_artifact, "%s holds no tokenizer", c->positional.data[0]);
   ts_str text = ts_str_of(c->positional.data[1]);
   if (s == TS_OK && strcmp(c->positional.data[1], "-") == 0) s = ts_file_read(&c->arena, "-", &c->diags, &text);
   tx_ids ids = {0};
@@ -187,16 +184,15 @@ int cmd_tokenize(int argc, char **argv) {
 
 // ---- score ---------------------------------------------------------------------------------------------------------------
 static ts_status score(cli *c, drive_lm *lm) {
-  static const ts_diag_kind usage = {"usage", TS_ERROR, TS_INVALID, ""};
   const char *path = cli_value(c, "text", NULL);
-  if (!path) return ts_report(&c->diags, (ts_loc){0}, &usage, "score needs --text");
+  if (!path) return ts_report(&c->diags, (ts_loc){0}, &diag_usage, "score needs --text");
   ts_str text;
   TS_TRY(ts_file_read(&c->arena, path, &c->diags, &text));
   tx_ids ids = {0};
   double nll = 0;
   size_t tokens = 0;
   ts_status s = tx_encode(&c->diags, lm->tokenizer, text, TX_ADD_SPECIAL, &ids);
-  if (s == TS_OK && ids.count < 2) s = ts_report(&c->diags, (ts_loc){0}, &usage, "%s has fewer than two tokens", path);
+  if (s == TS_OK && ids.count < 2) s = ts_report(&c->diags, (ts_loc){0}, &diag_usage, "%s has fewer than two tokens", path);
   if (s == TS_OK) s = drive_lm_score(lm, ids.data, ids.count, &c->diags, &nll, &tokens);
   tx_ids_deinit(&ids);
   if (s != TS_OK) return s;
@@ -324,17 +320,17 @@ static ts_status bench(cli *c, drive_lm *lm) {
   double pm, pd, dm, dd;
   mean_deviation(prefill, n, &pm, &pd);
   mean_deviation(decode, n, &dm, &dd);
-  tsr_memory memory;
-  tsr_session_memory(lm->session, &memory);
+  const char *streamed = tsr_artifact_metadata(lm->artifact, "decode.streamed_bytes");
+  uint64_t bytes = streamed ? strtoull(streamed, NULL, 10) : 0;
   unsigned workers = threads > 0 ? (unsigned)threads : ts_cpu_count();
-  double bandwidth = memory_bandwidth(workers), used = (double)memory.weights * dm;
+  double bandwidth = memory_bandwidth(workers), used = (double)bytes * dm;
   if (cli_has(c, "json"))
     printf("{\"schema\": 1, \"threads\": %u, \"prefill_tokens_per_second\": %.3f, \"prefill_deviation\": %.3f, \"decode_tokens_per_second\": %.3f, "
            "\"decode_deviation\": %.3f, \"bytes_per_token\": %llu, \"gb_per_second\": %.3f, \"dram_gb_per_second\": %.3f, \"dram_share\": %.4f}\n",
-           workers, pm, pd, dm, dd, (unsigned long long)memory.weights, used / 1e9, bandwidth / 1e9, bandwidth > 0 ? used / bandwidth : 0.0);
+           workers, pm, pd, dm, dd, (unsigned long long)bytes, used / 1e9, bandwidth / 1e9, bandwidth > 0 ? used / bandwidth : 0.0);
   else
     printf("%s\nprefill %d: %8.1f +- %.1f tokens/s\ndecode  %d: %8.1f +- %.1f tokens/s; %.1f MB of weights a token: %.1f GB/s, %.0f %% of the %.1f GB/s that reading memory reaches\n",
-           tsr_device_name(lm->device), BENCH_PROMPT, pm, pd, BENCH_DECODE, dm, dd, (double)memory.weights / 1e6, used / 1e9,
+           tsr_device_name(lm->device), BENCH_PROMPT, pm, pd, BENCH_DECODE, dm, dd, (double)bytes / 1e6, used / 1e9,
            bandwidth > 0 ? 100 * used / bandwidth : 0.0, bandwidth / 1e9);
   return TS_OK;
 }

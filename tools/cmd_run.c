@@ -6,9 +6,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-static const ts_diag_kind usage = {"usage", TS_ERROR, TS_INVALID, ""};
-static const ts_diag_kind refused = {"run", TS_ERROR, TS_INVALID, ""};
-static const ts_diag_kind missing = {"run", TS_ERROR, TS_MISSING, ""};
 
 enum { MAX_VALUES = 64, MAX_DIMS = 64 };
 
@@ -30,7 +27,7 @@ typedef struct running {
 
 static ts_status failed(running *r, const tsr_error *e) {
   bool absent = e->code == TSR_UNSUPPORTED || e->code == TSR_NO_DEVICE;
-  return ts_report(&r->c->diags, (ts_loc){0}, absent ? &missing : &refused, "%s", e->text[0] ? e->text : tsr_status_name(e->code));
+  return ts_report(&r->c->diags, (ts_loc){0}, absent ? &diag_tool_device : &diag_tool_run, "%s", e->text[0] ? e->text : tsr_status_name(e->code));
 }
 
 // "NAME=rest" of a repeatable option for value `name`; NULL when it was not given.
@@ -46,7 +43,7 @@ static ts_status set_dim(running *r, const char *name, int64_t v, const char *fr
   for (unsigned i = 0; i < r->dim_count; i++) {
     if (strcmp(r->dims[i].name, name) != 0) continue;
     if (r->dims[i].value == v) return TS_OK;
-    return ts_report(&r->c->diags, (ts_loc){0}, &refused, "dim %s is %lld elsewhere, %s makes it %lld", name, (long long)r->dims[i].value, from, (long long)v);
+    return ts_report(&r->c->diags, (ts_loc){0}, &diag_tool_run, "dim %s is %lld elsewhere, %s makes it %lld", name, (long long)r->dims[i].value, from, (long long)v);
   }
   if (r->dim_count < MAX_DIMS) r->dims[r->dim_count++] = (dim_value){name, v};
   return TS_OK;
@@ -65,7 +62,7 @@ static ts_status given_dims(running *r) {
     const char *equals = strchr(all[i], '=');
     char *end;
     long long v = equals ? strtoll(equals + 1, &end, 10) : 0;
-    if (!equals || equals == all[i] || end == equals + 1 || *end) return ts_report(&r->c->diags, (ts_loc){0}, &usage, "--dim wants NAME=N, not '%s'", all[i]);
+    if (!equals || equals == all[i] || end == equals + 1 || *end) return ts_report(&r->c->diags, (ts_loc){0}, &diag_usage, "--dim wants NAME=N, not '%s'", all[i]);
     TS_TRY(set_dim(r, ts_arena_strndup(&r->c->arena, all[i], (size_t)(equals - all[i])), v, "--dim"));
   }
   return TS_OK;
@@ -80,11 +77,11 @@ static ts_status open_all(running *r) {
   if ((e.code = tsr_artifact_open(path, NULL, &e, &r->artifact)) != TSR_OK) return failed(r, &e);
   const char *name = cli_value(c, "function", NULL);
   size_t n = tsr_artifact_count(r->artifact, TSR_FUNCTIONS), i = 0;
-  if (!name && n != 1) return ts_report(&c->diags, (ts_loc){0}, &usage, "%s has %zu functions: name one with --function", path, n);
+  if (!name && n != 1) return ts_report(&c->diags, (ts_loc){0}, &diag_usage, "%s has %zu functions: name one with --function", path, n);
   for (; i < n; i++)
     if (tsr_artifact_function(r->artifact, i, &r->f) == TSR_OK && (!name || strcmp(r->f.name, name) == 0)) break;
-  if (i == n) return ts_report(&c->diags, (ts_loc){0}, &usage, "%s has no function %s", path, name);
-  if (r->f.inputs > MAX_VALUES || r->f.outputs > MAX_VALUES) return ts_report(&c->diags, (ts_loc){0}, &refused, "%s has too many values", r->f.name);
+  if (i == n) return ts_report(&c->diags, (ts_loc){0}, &diag_usage, "%s has no function %s", path, name);
+  if (r->f.inputs > MAX_VALUES || r->f.outputs > MAX_VALUES) return ts_report(&c->diags, (ts_loc){0}, &diag_tool_run, "%s has too many values", r->f.name);
   tsr_device_options o = {.size = sizeof o, .threads = (uint32_t)threads};
   if ((e.code = tsr_device_open(cli_value(c, "device", "host"), &o, &e, &r->device)) != TSR_OK) return failed(r, &e);
   return TS_OK;
@@ -96,8 +93,8 @@ static ts_status value_type(running *r, const tsr_value_info *v, tsr_type *t) {
   for (uint32_t k = 0; k < v->rank; k++) {
     t->shape[k] = v->shape[k];
     if (v->shape[k] != TSR_ANY) continue;
-    if (!v->dims[k]) return ts_report(&r->c->diags, (ts_loc){0}, &usage, "the size of dimension %u of %s follows from the call: give it with a file", k, v->name);
-    if (!get_dim(r, v->dims[k], &t->shape[k])) return ts_report(&r->c->diags, (ts_loc){0}, &usage, "give dim %s with --dim %s=N", v->dims[k], v->dims[k]);
+    if (!v->dims[k]) return ts_report(&r->c->diags, (ts_loc){0}, &diag_usage, "the size of dimension %u of %s follows from the call: give it with a file", k, v->name);
+    if (!get_dim(r, v->dims[k], &t->shape[k])) return ts_report(&r->c->diags, (ts_loc){0}, &diag_usage, "give dim %s with --dim %s=N", v->dims[k], v->dims[k]);
   }
   return TS_OK;
 }
@@ -116,7 +113,7 @@ static ts_status random_input(running *r, const tsr_value_info *v, const char *s
   if ((e.code = tsr_buffer_create(r->device, &t, &e, out)) != TSR_OK) return failed(r, &e);
   uint64_t state = strtoull(seed, NULL, 0);
   size_t bytes = tsr_buffer_bytes(*out), width = tsr_dtype_bits(v->dtype) / 8;
-  if (!width) return ts_report(&r->c->diags, (ts_loc){0}, &refused, "random values of type %s are not made", tsr_dtype_name(v->dtype));
+  if (!width) return ts_report(&r->c->diags, (ts_loc){0}, &diag_tool_run, "random values of type %s are not made", tsr_dtype_name(v->dtype));
   unsigned char *data = ts_arena_alloc(&r->c->arena, bytes, 16);
   ir_dtype type = ir_dtype_of_code(v->dtype);
   for (size_t i = 0; i * width < bytes; i++) {
@@ -135,12 +132,12 @@ static ts_status file_input(running *r, const tsr_value_info *v, const char *pat
   ts_status s = TS_OK;
   tsr_type t = {.dtype = v->dtype, .rank = n.rank};
   if (ir_dtype_get(n.type)->code != v->dtype)
-    s = ts_report(&r->c->diags, (ts_loc){.file = n.path}, &refused, "holds %s, %s wants %s", ir_dtype_name(n.type), v->name, tsr_dtype_name(v->dtype));
-  if (s == TS_OK && n.rank != v->rank) s = ts_report(&r->c->diags, (ts_loc){.file = n.path}, &refused, "has %u dimensions, %s has %u", n.rank, v->name, v->rank);
+    s = ts_report(&r->c->diags, (ts_loc){.file = n.path}, &diag_tool_run, "holds %s, %s wants %s", ir_dtype_name(n.type), v->name, tsr_dtype_name(v->dtype));
+  if (s == TS_OK && n.rank != v->rank) s = ts_report(&r->c->diags, (ts_loc){.file = n.path}, &diag_tool_run, "has %u dimensions, %s has %u", n.rank, v->name, v->rank);
   for (uint32_t k = 0; k < v->rank && s == TS_OK; k++) {
     t.shape[k] = n.shape[k];
     if (v->shape[k] != TSR_ANY && v->shape[k] != n.shape[k])
-      s = ts_report(&r->c->diags, (ts_loc){.file = n.path}, &refused, "dimension %u is %lld, %s wants %lld", k, (long long)n.shape[k], v->name, (long long)v->shape[k]);
+      s = ts_report(&r->c->diags, (ts_loc){.file = n.path}, &diag_tool_run, "dimension %u is %lld, %s wants %lld", k, (long long)n.shape[k], v->name, (long long)v->shape[k]);
     else if (v->dims[k]) s = set_dim(r, v->dims[k], n.shape[k], path);
   }
   tsr_error e = {TSR_OK, ""};
@@ -156,7 +153,7 @@ static ts_status bind_inputs(running *r) {
       tsr_value_info v;
       tsr_artifact_value(r->artifact, r->f.name, TSR_INPUT, i, &v);
       const char *from = named(r->c, "input", v.name);
-      if (!from) return ts_report(&r->c->diags, (ts_loc){0}, &usage, "input %s is missing: --input %s=FILE.npy or %s=random:SEED", v.name, v.name, v.name);
+      if (!from) return ts_report(&r->c->diags, (ts_loc){0}, &diag_usage, "input %s is missing: --input %s=FILE.npy or %s=random:SEED", v.name, v.name, v.name);
       bool random = strncmp(from, "random:", 7) == 0;
       if (random != (pass == 1)) continue;
       TS_TRY(random ? random_input(r, &v, from + 7, &r->buffers[0][i]) : file_input(r, &v, from, &r->buffers[0][i]));
@@ -193,7 +190,7 @@ static ts_status run_session(running *r, double *seconds) {
       tsr_dim_info d;
       if (tsr_artifact_dim(r->artifact, i, &d) == TSR_OK && d.per) get_dim(r, d.per, &batch);
     }
-    if (batch > 256) return ts_report(&r->c->diags, (ts_loc){0}, &refused, "run takes at most 256 rows");
+    if (batch > 256) return ts_report(&r->c->diags, (ts_loc){0}, &diag_tool_run, "run takes at most 256 rows");
     row_count = (size_t)batch;
     for (size_t k = 0; k < row_count; k++) {
       if (r->f.states && (e.code = tsr_sequence_create(r->session, &rows[k].sequence)) != TSR_OK) return failed(r, &e);

@@ -62,7 +62,7 @@ static void write_kernel(world *w, const char *file, const char *level) {
     if (strcmp(p->kernels.data[i]->name, "wo") == 0) k = p->kernels.data[i];
   ck_assert_ptr_nonnull(k);
   pass_schedules s;
-  pass_host_target target = {ts_intern_z(&w->names, "host.avx2"), 32, 16, false};
+  pass_host_target target = {ts_intern_z(&w->names, "host.avx2"), 16};
   if (level && pass_schedule_host(w->m, k, &target, &log, &s) != TS_OK) broken(w, "schedule");
   if (level) k = s.variants.data[1].kernel;   // decode
   ts_text_clear(&t);

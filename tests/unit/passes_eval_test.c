@@ -51,8 +51,8 @@ static void parse(fixture *f, ts_text *t) {
   }
 }
 
-static const struct { const char *name; unsigned bytes, registers; bool vnni; } levels[] = {
-  {"host.avx2", 32, 16, false}, {"host.avx512", 64, 32, false}, {"host.avx512_vnni", 64, 32, true}};
+static const struct { const char *name; unsigned registers; } levels[] = {
+  {"host.avx2", 16}, {"host.avx512", 32}, {"host.avx512_vnni", 32}};
 enum { LEVELS = sizeof levels / sizeof *levels };
 
 typedef struct tally {
@@ -69,7 +69,7 @@ static void show(fixture *f, const ir_kernel *k) {
 // All variants for one level, with about so many rows.
 static void try_kernel(fixture *f, const ir_kernel *p, const int64_t *rows, size_t row_count, unsigned level, tally *n) {
   pass_log log = {.arena = &f->arena};
-  pass_host_target t = {ts_intern_z(&f->names, levels[level].name), levels[level].bytes, levels[level].registers, levels[level].vnni};
+  pass_host_target t = {ts_intern_z(&f->names, levels[level].name), levels[level].registers};
   pass_schedules s;
   if (pass_schedule_host(f->m, p, &t, &log, &s) != TS_OK) show(f, p), broken(f, "schedule");
   for (size_t v = 0; v < s.variants.count; v++)
@@ -273,7 +273,7 @@ START_TEST(planted_faults) {
     plan *p;
     if (pass_lower(f.m, &(pass_lower_options){.fuse = true}, &log, &p) != TS_OK) broken(&f, "lower");
     const ir_kernel *k = p->kernels.data[2];   // norm and Q, K, V
-    pass_host_target level = {ts_intern_z(&f.names, levels[0].name), levels[0].bytes, levels[0].registers, levels[0].vnni};
+    pass_host_target level = {ts_intern_z(&f.names, levels[0].name), levels[0].registers};
     pass_schedules s;
     if (pass_schedule_host(f.m, k, &level, &log, &s) != TS_OK) broken(&f, "schedule");
     unsigned left = skip;

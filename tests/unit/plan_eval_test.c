@@ -137,13 +137,13 @@ START_TEST(portable_kernels) {
 END_TEST
 
 START_TEST(host_schedules) {
-  static const struct { const char *name; unsigned bytes, registers; bool vnni; } levels[] = {
-    {"host.avx2", 32, 16, false}, {"host.avx512", 64, 32, false}, {"host.avx512_vnni", 64, 32, true}};
+  static const struct { const char *name; unsigned registers; } levels[] = {
+    {"host.avx2", 16}, {"host.avx512", 32}, {"host.avx512_vnni", 32}};
   unsigned variants = 0;
   for (int l = 0; l < 3; l++) {
     fixture f;
     begin(&f, &shapes[_i], true);
-    pass_host_target t = {ts_intern_z(&f.names, levels[l].name), levels[l].bytes, levels[l].registers, levels[l].vnni};
+    pass_host_target t = {ts_intern_z(&f.names, levels[l].name), levels[l].registers};
     double ideal = compare(&f, &shapes[_i], IR_DOMAIN_IDEAL, &t, 0, &variants),
            typed = compare(&f, &shapes[_i], IR_DOMAIN_TYPED, &t, seed | 1, &variants);
     ck_assert_msg(ideal < 1e-6, "%s, ideal: %g", levels[l].name, ideal);
@@ -167,7 +167,7 @@ START_TEST(exact_in_the_prime_field) {
     fixture f;
     plan_world w;
     begin(&f, s, true);
-    pass_host_target t = {ts_intern_z(&f.names, "host.avx512"), 64, 32, false};
+    pass_host_target t = {ts_intern_z(&f.names, "host.avx512"), 32};
     plan_world_open(&w, f.plan, IR_DOMAIN_MODP, scheduled ? &t : NULL, B);
     w.both = true;
     w.order = seed | 1;
@@ -195,7 +195,7 @@ START_TEST(planted_faults_are_found) {
   fixture f;
   plan_world w;
   begin(&f, &shapes[0], true);
-  pass_host_target t = {ts_intern_z(&f.names, "host.avx2"), 32, 16, false};
+  pass_host_target t = {ts_intern_z(&f.names, "host.avx2"), 16};
   plan_world_open(&w, f.plan, IR_DOMAIN_MODP, &t, B);
   w.both = w.plant = true;
   w.unscale = 1;
