@@ -1,14 +1,18 @@
-// The cache of compiled kernels: objects on disk by the hash of what they are made from. Private to drive/.
+// The cache of compiled kernels: what a back end made, on disk, by the hash of what it is made from. Private to drive/.
+//
+// An entry is a list of byte strings. Keys always hold a hash of the back ends' own sources, so that a rebuilt compiler never takes
+// old code. Entries that are damaged count as absent; failures to store are ignored: the cache is an optimisation. Safe when several
+// processes store at once.
 #ifndef TESSERA_DRIVE_CACHE_H
 #define TESSERA_DRIVE_CACHE_H
 
-#include "codegen/host/host.h"
+#include "base/str.h"
 
-// Hash of a kernel's canonical text, the level, and the sources and LLVM version of the back end.
-uint64_t drive_cache_key(const char *text, const char *level);
-// Fills object and scratch. False when the cache has no such entry or the entry is damaged.
-bool drive_cache_load(ts_arena *a, uint64_t key, cgh_code *out);
-// Failures are ignored: the cache is an optimisation. Safe when several processes store at once.
-void drive_cache_store(uint64_t key, const cgh_code *code);
+enum { DRIVE_CACHE_PARTS = 8 };
+
+uint64_t drive_cache_key(size_t count, const ts_str *inputs);
+// Fills exactly `count` parts, in the arena, aligned to 16.
+bool drive_cache_load(ts_arena *a, uint64_t key, size_t count, ts_str *parts);
+void drive_cache_store(uint64_t key, size_t count, const ts_str *parts);
 
 #endif

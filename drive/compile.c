@@ -85,15 +85,19 @@ static int compile_job(void *user, uint32_t block, unsigned worker) {
   (void)worker;
   compiling *c = user;
   host_job *j = &c->jobs[block];
-  uint64_t key = drive_cache_key(j->text, j->isa->name);
-  if (!c->o->no_cache && !c->texts && drive_cache_load(&j->arena, key, &j->code)) {
+  uint64_t key = drive_cache_key(2, (ts_str[]){ts_str_of(j->text), ts_str_of(j->isa->name)});
+  ts_str parts[2];   // object, scratch
+  if (!c->o->no_cache && !c->texts && drive_cache_load(&j->arena, key, 2, parts) && parts[1].len == sizeof j->code.scratch) {
     j->cached = true;
-    j->code.dims = cgh_kernel_dims(j->kernel, &j->arena, &j->code.dim_count);
-  } else {
-    cgh_options o = {.llvm_text = c->texts, .assembly = c->texts};
-    j->status = cgh_compile(j->kernel, j->isa, &o, &j->arena, &j->diags, &j->code);
-    if (j->status == TS_OK && !c->o->no_cache) drive_cache_store(key, &j->code);
+    j->code = (cgh_code){.object = (const unsigned char *)parts[0].data, .object_bytes = parts[0].len};
+    memcpy(&j->code.scratch, parts[1].data, sizeof j->code.scratch);
+    return 0;
   }
+  cgh_options o = {.llvm_text = c->texts, .assembly = c->texts};
+  j->status = cgh_compile(j->kernel, j->isa, &o, &j->arena, &j->diags, &j->code);
+  parts[0] = (ts_str){(const char *)j->code.object, j->code.object_bytes};
+  parts[1] = (ts_str){(const char *)&j->code.scratch, sizeof j->code.scratch};
+  if (j->status == TS_OK && !c->o->no_cache) drive_cache_store(key, 2, parts);
   return 0;
 }
 

@@ -12,6 +12,8 @@
 typedef struct cuda_job {
   const ir_kernel *kernel;
   const cgc_target *target;
+  const char *text;            // of the kernel: the cache's key
+  bool cached;
   ts_arena arena;
   ts_diags diags;
   cgc_code code;
@@ -31,11 +33,44 @@ typedef struct cuda_compiling {
   size_t job_count;
 } cuda_compiling;
 
+// What is kept of a kernel's code: texts and bytes as they are, the numbers as one record.
+enum { PART_CUDA, PART_PTX, PART_ENTRY, PART_CUBIN, PART_NUMBERS, PART_COUNT };
+
+typedef struct code_numbers {
+  uint32_t threads, shared, registers, spill_bytes, stack_bytes, static_shared, ptx_isa, driver;
+} code_numbers;
+
+static bool load_code(cuda_job *j, uint64_t key) {
+  ts_str p[PART_COUNT];
+  code_numbers n;
+  if (!drive_cache_load(&j->arena, key, PART_COUNT, p) || p[PART_NUMBERS].len != sizeof n) return false;
+  memcpy(&n, p[PART_NUMBERS].data, sizeof n);
+  j->code = (cgc_code){.cuda = p[PART_CUDA], .ptx = p[PART_PTX], .entry = p[PART_ENTRY].data, .cubin_bytes = p[PART_CUBIN].len,
+                       .threads = n.threads, .shared = n.shared, .registers = n.registers, .spill_bytes = n.spill_bytes, .stack_bytes = n.stack_bytes,
+                       .static_shared = n.static_shared, .ptx_isa = n.ptx_isa, .driver = n.driver};
+  if (p[PART_CUBIN].len) j->code.cubin = (const unsigned char *)p[PART_CUBIN].data;
+  return true;
+}
+
+static void store_code(const cgc_code *c, uint64_t key) {
+  code_numbers n = {c->threads, c->shared, c->registers, c->spill_bytes, c->stack_bytes, c->static_shared, c->ptx_isa, c->driver};
+  drive_cache_store(key, PART_COUNT, (ts_str[]){c->cuda, c->ptx, ts_str_of(c->entry), {(const char *)c->cubin, c->cubin ? c->cubin_bytes : 0},
+                                                {(const char *)&n, sizeof n}});
+}
+
 static int compile_job(void *user, uint32_t block, unsigned worker) {
   (void)worker;
   cuda_compiling *c = user;
   cuda_job *j = &c->jobs[block];
-  j->status = cgc_compile(c->toolchain, j->kernel, j->target, &j->arena, &j->diags, &j->code);
+  // The text is with locations: the CUDA source names them. The libraries count by path and version.
+  const cgc_toolchain *tc = c->toolchain;
+  ts_str version = {(const char *)&tc->version, sizeof tc->version};
+  ts_str inputs[] = {ts_str_of(j->text), ts_str_of(j->target->name), version, ts_str_of(tc->nvrtc_path), ts_str_of(tc->nvjitlink_path)};
+  uint64_t key = drive_cache_key(sizeof inputs / sizeof *inputs, inputs);
+  j->cached = !c->o->no_cache && load_code(j, key);
+  if (j->cached) return 0;
+  j->status = cgc_compile(tc, j->kernel, j->target, &j->arena, &j->diags, &j->code);
+  if (j->status == TS_OK && !c->o->no_cache) store_code(&j->code, key);
   return 0;
 }
 
@@ -54,6 +89,7 @@ static ts_status compile_jobs(cuda_compiling *c, const cgc_target *target) {
   ts_status s = TS_OK;
   for (size_t i = 0; i < c->job_count; i++) {
     ts_diags_merge(c->d, &c->jobs[i].diags);
+    c->report->cached += c->jobs[i].cached;
     if (s == TS_OK) s = c->jobs[i].status;
   }
   return s;
@@ -99,6 +135,10 @@ static ts_status add_target(cuda_compiling *c, const cgc_target *t, bool describ
     c->jobs[i].target = t;
     ts_arena_init(&c->jobs[i].arena);
     ts_diags_init(&c->jobs[i].diags);
+    ts_text text = {0};
+    ir_print_kernel(c->m, c->jobs[i].kernel, true, &text);
+    c->jobs[i].text = ts_arena_strdup(c->a, ts_text_z(&text));
+    ts_text_deinit(&text);
   }
   ts_status s = compile_jobs(c, t);
   if (s == TS_OK) s = drive_dump_scheduled(dump, ts_arena_printf(c->a, "schedule-%s", t->name), program);
@@ -111,6 +151,7 @@ static ts_status add_target(cuda_compiling *c, const cgc_target *t, bool describ
     if (art && describe) drive_describe(c->a, art, c->model, c->plan, program);
   }
   c->report->kernels += (unsigned)c->job_count;
+  c->report->objects += (unsigned)c->job_count;
   for (size_t i = 0; i < c->job_count; i++) {
     ts_arena_deinit(&c->jobs[i].arena);
     ts_diags_deinit(&c->jobs[i].diags);

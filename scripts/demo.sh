@@ -10,10 +10,9 @@ prompt=${PROMPT:-"Name three rivers of Europe."}
 mkdir -p "$out"
 
 echo "== compile $model" >&2
-args=("$model" -o "$out/smollm2.tsr" --target host)
-"$tessera" compile "${args[@]}"
+"$tessera" compile "$model" -o "$out/smollm2.tsr" --target host --target sm_80 --target sm_90 --target sm_120
 if [ ! -f "$out/dumps/03-launch.launch.tir" ] || [ "$tessera" -nt "$out/dumps/03-launch.launch.tir" ]; then
-  "$tessera" compile "$model" --target host:avx512_vnni --dump-dir "$out/dumps" --explain --quiet > "$out/explain.txt"
+  "$tessera" compile "$model" --target host:avx512_vnni --target sm_80 --dump-dir "$out/dumps" --explain --quiet > "$out/explain.txt"
 fi
 
 echo "== answer: $prompt" >&2
@@ -25,5 +24,6 @@ cat >&2 <<TEXT
   artifact             $out/smollm2.tsr            (tessera inspect $out/smollm2.tsr --kernels)
   IR after every pass  $out/dumps/NN-pass.LEVEL.tir
   every kernel         $out/dumps/kernels/NAME.{tile.tir,scheduled.tir,LEVEL.ll,LEVEL.s}
+  CUDA sources and PTX $out/dumps/cuda/kernels/NAME.{cu,sm_80.ptx}
   why, pass by pass    $out/explain.txt
 TEXT
