@@ -207,7 +207,7 @@ static operand *matrix(kernel *k, const fe_ex *x, ts_sym c) {
   const fe_ex *j = x->args.data[0].value, *last = x->args.data[1].value;
   if (j->kind != FE_EX_NAME || last->kind != FE_EX_NAME || last->name != c || j->name != k->frame[k->rank - 1]) return NULL;
   operand *o = find_operand(k, x->x->name);
-  return o && o->weight ? o : NULL;
+  return o && o->weight && o->rank == 2 ? o : NULL;
 }
 
 static ts_status product(fe_env *e, const fe_ex *x, ts_sym c, const fe_ex *term, fe_value *out) {

@@ -568,6 +568,8 @@ static const struct {
   {"x: in f16[m, k]", "x: f16[m, k]", "spec_syntax", 18},
   {"x: in f16[m, k]", "x: in f16[m, n]", "spec_shape", 23},
   {"as e4", "as e5", "unknown_encoding", 19},
+  {"w: in f16[n, k] as", "w: in f16[n] as", "spec_unsupported", 23},
+  {"w: in f16[n, k] as", "w: in f16[n, k, k] as", "spec_unsupported", 23},
   {"sum(c, x[i, c] * w[j, c])", "sum(c, x[i, c] * w[c, j])", "spec_unsupported", 23},
   {"sum(c, x[i, c] * w[j, c])", "sum(c, x[i, c])", "spec_unsupported", 23},
   {"sum(c, x[i, c] * w[j, c])", "sum(c, x[i, c] * v[j, c])", "spec_unsupported", 23},
