@@ -1,4 +1,5 @@
 // NVRTC and nvJitLink, opened at run time: text to PTX, PTX to machine code and the facts in its log.
+#include "base/file.h"
 #include "codegen/cuda/emit.h"
 
 #include <dlfcn.h>
@@ -49,6 +50,14 @@ static void *try_open(ts_arena *a, const char *folder, const char *stem, int ver
   return dlopen(*path, RTLD_NOW | RTLD_LOCAL);
 }
 
+// NVRTC opens its builtins by name while it compiles, where the loader looks; in a folder of wheels they are only beside it. Loaded
+// first, they are found.
+static void open_builtins(ts_arena *a, const char *nvrtc_path, int major, int minor) {
+  ts_str folder = ts_path_folder(nvrtc_path);
+  if (!strchr(nvrtc_path, '/')) return;
+  dlopen(ts_arena_printf(a, "%.*s/libnvrtc-builtins.so.%d.%d", TS_FMT(folder), major, minor), RTLD_NOW | RTLD_GLOBAL);
+}
+
 static void *find_library(ts_arena *a, const char *const *folders, unsigned count, const char *stem, int *version, const char **path) {
   for (*version = 13; *version >= 12; --*version)
     for (unsigned i = 0; i < count; i++) {
@@ -76,7 +85,10 @@ void cgc_toolchain_open(ts_arena *a, const char *wheels, cgc_toolchain *out) {
   FUNCTIONS(LOAD)
 #undef LOAD
   int major = 0, minor = 0;
-  if (out->nvrtc && f->version(&major, &minor) == 0) out->version = (unsigned)(major * 1000 + minor * 10);
+  if (out->nvrtc && f->version(&major, &minor) == 0) {
+    out->version = (unsigned)(major * 1000 + minor * 10);
+    open_builtins(a, out->nvrtc_path, major, minor);
+  }
   const char *fix = "install a CUDA toolkit 12 or 13 (CUDA_HOME names it), or the wheels nvidia-cuda-nvrtc and nvidia-nvjitlink";
   if (!out->nvrtc) out->missing = ts_arena_printf(a, "libnvrtc.so.13 (or .12) is missing: %s", fix);
   else if (!out->nvjitlink) out->missing = ts_arena_printf(a, "libnvJitLink.so.13 (or .12) is missing: %s", fix);
@@ -176,7 +188,7 @@ ts_status cgc_compile(const cgc_toolchain *tc, const ir_kernel *k, const cgc_tar
   ts_text_deinit(&text);
   if (s != TS_OK) return s;
   out->entry = cgc_entry_name(a, k);
-  out->dims = cgc_kernel_dims(k, a, &out->dim_count);
+  out->dims = ir_kernel_symbols(k, a, &out->dim_count);
   TS_TRY(to_ptx(tc, k, t, a, d, out));
   return tc->nvjitlink ? to_cubin(tc, k, t, a, d, out) : TS_OK;
 }
