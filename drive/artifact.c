@@ -6,6 +6,8 @@
 
 #include <stdlib.h>
 
+const char *const drive_host_levels[] = {"avx2", "avx512", "avx512_vnni", NULL};
+
 typedef struct part_reader {
   const pass_weight_part *part;
   unsigned char *bytes;        // the packed part while it is being read

@@ -6,6 +6,9 @@
 #include "drive/compile.h"
 #include "passes/launch.h"
 
+// The CPU levels that the target `host` stands for, oldest first; ends with NULL.
+extern const char *const drive_host_levels[];
+
 void drive_progress(const drive_options *o, const char *what, unsigned done, unsigned total);
 
 // Hands the parts of a program to the writer, those whose name it has already left out. The readers live in `a` and hold memory

@@ -65,9 +65,7 @@ static ts_status choose_targets(compiling *c) {
   for (size_t i = 0; i < c->o->target_count; i++) {
     const char *t = c->o->targets[i];
     if (strcmp(t, "host") == 0) {
-      TS_TRY(add_level(c, "avx2"));
-      TS_TRY(add_level(c, "avx512"));
-      TS_TRY(add_level(c, "avx512_vnni"));
+      for (unsigned l = 0; drive_host_levels[l]; l++) TS_TRY(add_level(c, drive_host_levels[l]));
     } else if (strncmp(t, "host:", 5) == 0) {
       TS_TRY(add_level(c, t + 5));
     } else if (strncmp(t, "sm_", 3) == 0) {
@@ -237,7 +235,7 @@ static ts_status run_host(compiling *c, cg_artifact *art, ts_map *seen) {
   pass_schedules *schedules = ts_new_array(c->a, pass_schedules, c->plan->kernels.count * c->level_count);
   TS_TRY(schedule_host(c, schedules));
   pass_program program;
-  TS_TRY(pass_launch(c->plan, schedules, cgh_kernel_dims, "host", &program));
+  TS_TRY(pass_launch(c->plan, schedules, "host", &program));
   align_raises(c, schedules);
   TS_TRY(drive_dump_scheduled(&dump, "schedule", &program));
   TS_TRY(drive_dump_launch(&dump, "launch", &program));

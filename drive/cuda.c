@@ -127,7 +127,7 @@ static ts_status add_target(cuda_compiling *c, const cgc_target *t, bool describ
     for (size_t v = 0; v < schedules[i].variants.count; v++) TS_TRY(ir_verify_kernel(c->m, schedules[i].variants.data[v].kernel));
   }
   pass_program *program = ts_new(c->a, pass_program);
-  TS_TRY(pass_launch(c->plan, schedules, cgc_kernel_dims, "cuda", program));
+  TS_TRY(pass_launch(c->plan, schedules, "cuda", program));
   c->job_count = program->kernels.count;
   c->jobs = ts_new_array(c->a, cuda_job, c->job_count);
   for (size_t i = 0; i < c->job_count; i++) {

@@ -30,7 +30,7 @@ static ts_status choose_levels(compiling *c) {
       return ts_report(c->d, (ts_loc){0}, &diag_drive_target, "there is no host level '%s'; kernel texts are compiled for the host", c->o->levels[i]);
     c->levels[c->level_count++] = isa;
   }
-  for (unsigned i = 0; !c->o->level_count && i < cgh_isa_count() && i < MAX_LEVELS; i++) c->levels[c->level_count++] = cgh_isa_get(i);
+  for (unsigned i = 0; !c->o->level_count && drive_host_levels[i]; i++) c->levels[c->level_count++] = cgh_isa_of_name(ts_str_of(drive_host_levels[i]));
   return TS_OK;
 }
 
@@ -54,7 +54,7 @@ static ts_status add_function(compiling *c, const ir_kernel *k) {
   plan_function *pf = ts_new(c->a, plan_function);
   *pf = (plan_function){.function = f};
   uint32_t count, *args = ts_new_array(c->a, uint32_t, k->params.count);
-  const ir_size **dims = cgh_kernel_dims(k, c->a, &count);
+  const ir_size **dims = ir_kernel_symbols(k, c->a, &count);
   plan_bind *binds = ts_new_array(c->a, plan_bind, count);
   for (uint32_t i = 0; i < count; i++) {
     binds[i] = (plan_bind){dims[i], dims[i]};
@@ -178,7 +178,7 @@ static ts_status build(compiling *c) {
   drive_dump dump = {.dir = c->o->dump_dir, .diags = c->d, .module = c->m};
   for (unsigned l = 0; l < c->level_count; l++) {
     TS_TRY(schedule(c, l));
-    TS_TRY(pass_launch(c->plan, c->schedules[l], cgh_kernel_dims, "host", &programs[l]));
+    TS_TRY(pass_launch(c->plan, c->schedules[l], "host", &programs[l]));
   }
   TS_TRY(drive_dump_scheduled(&dump, "schedule", &programs[0]));
   TS_TRY(drive_dump_launch(&dump, "launch", &programs[0]));

@@ -5,6 +5,7 @@
 #include "ir/layout.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #define TS_DIAG TS_DIAG_DEFINE
 #include "ir/diag.def"
@@ -575,6 +576,40 @@ ir_part *ir_kernel_part(ir_module *m, ir_kernel *k, ir_family family, ts_sym nam
   p->update = ir_region_create(m, NULL);
   p->finish = ir_region_create(m, NULL);
   return p;
+}
+
+typedef struct symbols {
+  ts_arena *arena;
+  TS_VEC(const ir_size *) list;
+} symbols;
+
+static void add_symbol(void *user, const ir_size *s) {
+  symbols *c = user;
+  for (size_t i = 0; i < c->list.count; i++)
+    if (c->list.data[i] == s) return;
+  ts_vec_push(c->arena, &c->list, s);
+}
+
+static void collect_symbols(const ir_region *r, symbols *c) {
+  for (const ir_op *op = r->first; op; op = op->next) {
+    const ir_attr *of = op->code == IR_OP_size ? ir_attr_find(op, "of") : NULL;
+    if (of && of->kind == IR_ATTR_SIZE) ir_size_symbols(of->size, add_symbol, c);
+    for (uint32_t i = 0; i < op->region_count; i++) collect_symbols(op->regions[i], c);
+  }
+}
+
+static int by_size(const void *a, const void *b) { return ir_size_compare(*(const ir_size *const *)a, *(const ir_size *const *)b); }
+
+const ir_size **ir_kernel_symbols(const ir_kernel *k, ts_arena *a, uint32_t *out_count) {
+  symbols c = {.arena = a};
+  for (size_t i = 0; i < k->params.count; i++) {
+    const ir_type *t = k->params.data[i].value->type;
+    for (unsigned d = 0; d < t->rank; d++) ir_size_symbols(t->shape[d], add_symbol, &c);
+  }
+  if (k->body) collect_symbols(k->body, &c);
+  if (c.list.count) qsort(c.list.data, c.list.count, sizeof *c.list.data, by_size);
+  *out_count = (uint32_t)c.list.count;
+  return c.list.data;
 }
 
 void ir_replace_uses(ir_region *r, ir_value *from, ir_value *to) {

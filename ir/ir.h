@@ -339,6 +339,9 @@ const ir_type *ir_broadcast_type(ir_module *m, ir_dtype t, uint32_t operands, ir
 ir_kernel *ir_kernel_create(ir_module *m, ts_sym name, ir_stage stage, ts_loc loc);   // not yet in m->kernels
 ir_value *ir_kernel_param(ir_module *m, ir_kernel *k, ts_sym name, const ir_type *mem, ir_param_role role);
 ir_part *ir_kernel_part(ir_module *m, ir_kernel *k, ir_family family, ts_sym name);   // pointer valid until the next call
+// The call symbols whose values a kernel reads (in its `size` ops and the shapes of its params), sorted; memory from `a`. Compiled code
+// takes them in this order.
+const ir_size **ir_kernel_symbols(const ir_kernel *k, ts_arena *a, uint32_t *out_count);
 void ir_replace_uses(ir_region *r, ir_value *from, ir_value *to);                     // in r and the regions inside
 void ir_op_remove(ir_op *op);                                                         // unlinks from its region
 

@@ -10,7 +10,6 @@ typedef struct launching {
   ir_module *m;
   ts_arena *a;
   const pass_schedules *schedules;
-  pass_kernel_dims *dims;
   pass_program *out;
   ir_launch *program;
   ts_map kernels;              // S kernel -> number + 1
@@ -192,7 +191,7 @@ static uint32_t kernel_number(launching *L, const pass_scheduled *s, const ir_ke
   uint32_t known = (uint32_t)(uintptr_t)ts_map_get(&L->kernels, ts_key(s->kernel));
   if (known) return known - 1;
   uint32_t dims;
-  L->dims(s->kernel, L->a, &dims);
+  ir_kernel_symbols(s->kernel, L->a, &dims);
   ir_lkernel *k = ir_launch_add_kernel(L->program, s->kernel->name, (uint32_t)s->kernel->params.count, dims);
   collect_raises(L, s->kernel->body, k);
   ts_vec_push(L->a, &L->out->kernels, ((pass_launch_kernel){s->kernel, portable, variant}));
@@ -254,7 +253,7 @@ static ts_status add_call(launching *L, const plan_call *call) {
       if (status == TS_OK) ts_vec_push(L->a, &variant->args, arg);
     }
     uint32_t count;
-    const ir_size **dims = L->dims(s->kernel, L->a, &count);
+    const ir_size **dims = ir_kernel_symbols(s->kernel, L->a, &count);
     for (uint32_t i = 0; i < count; i++) ts_vec_push(L->a, &variant->sizes, formal_expr(L, call, dims[i], &status));
     if (guard == IR_LNONE) break;
   }
@@ -309,10 +308,10 @@ static ts_status add_function(launching *L, const plan_function *pf) {
   return TS_OK;
 }
 
-ts_status pass_launch(const plan *p, const pass_schedules *schedules, pass_kernel_dims *dims, const char *device_class, pass_program *out) {
+ts_status pass_launch(const plan *p, const pass_schedules *schedules, const char *device_class, pass_program *out) {
   ir_module *m = p->module;
   *out = (pass_program){0};
-  launching L = {.plan = p, .m = m, .a = m->arena, .schedules = schedules, .dims = dims, .out = out};
+  launching L = {.plan = p, .m = m, .a = m->arena, .schedules = schedules, .out = out};
   out->program = L.program = ir_launch_new(m->arena, m->names, m->name, ts_intern_z(m->names, device_class));
   add_dims(&L);
   ts_status s = TS_OK;

@@ -26,10 +26,7 @@ typedef struct pass_program {
   TS_VEC(pass_weight_part) parts;
 } pass_program;
 
-// The call symbols a kernel's code wants as dims, in order; the back end knows them.
-typedef const ir_size **pass_kernel_dims(const ir_kernel *k, ts_arena *a, uint32_t *count);
-
 // schedules[i] belongs to plan->kernels[i].
-ts_status pass_launch(const plan *p, const pass_schedules *schedules, pass_kernel_dims *dims, const char *device_class, pass_program *out);
+ts_status pass_launch(const plan *p, const pass_schedules *schedules, const char *device_class, pass_program *out);
 
 #endif

@@ -8,7 +8,7 @@
 // shared memory: a schedule puts a barrier between the last access to one and the first to another.
 //
 // Entry: extern "C" __global__ void ENTRY(T0 *p0, ..., long long d0, ...): the kernel's params in order, then the call symbols of
-// cgc_kernel_dims. Blocks have 32 * warps threads. Buffers are aligned to 16 bytes; role IN must not be written meanwhile.
+// ir_kernel_symbols. Blocks have 32 * warps threads. Buffers are aligned to 16 bytes; role IN must not be written meanwhile.
 // A `raise` whose condition holds traps.
 #ifndef TESSERA_CODEGEN_CUDA_H
 #define TESSERA_CODEGEN_CUDA_H
@@ -31,8 +31,6 @@ const cgc_target *cgc_target_get(unsigned i);        // oldest first
 const cgc_target *cgc_target_of_name(ts_str name);   // NULL when unknown
 
 // ---- printing ------------------------------------------------------------------------------------------------------------
-// The call symbols of a kernel (of its `size` ops and of the shapes of its params), sorted; memory from `a`.
-const ir_size **cgc_kernel_dims(const ir_kernel *k, ts_arena *a, uint32_t *out_count);
 // Appends the kernel as CUDA C++, whole (with the few device functions it needs). `shared` (may be NULL): bytes of dynamic shared
 // memory that a launch must give. Scratch memory comes from `a`.
 ts_status cgc_kernel_to_cuda(const ir_kernel *k, const cgc_target *t, ts_arena *a, ts_diags *d, ts_text *out, uint32_t *shared);

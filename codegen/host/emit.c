@@ -20,44 +20,6 @@ void cgh_fail(cgh_emit *e, const ts_diag_kind *kind, const char *fmt, ...) {
   else e->status = ts_report(e->diags, loc, kind, "kernel %s: %s", name, text);
 }
 
-// ---- the sizes a kernel reads ------------------------------------------------------------------------------------------------
-typedef TS_VEC(const ir_size *) size_list;
-typedef struct collect {
-  ts_arena *arena;
-  size_list list;
-} collect;
-
-static void add_symbol(void *user, const ir_size *s) {
-  collect *c = user;
-  for (size_t i = 0; i < c->list.count; i++)
-    if (c->list.data[i] == s) return;
-  ts_vec_push(c->arena, &c->list, s);
-}
-
-static void collect_region(const ir_region *r, collect *c) {
-  for (const ir_op *op = r->first; op; op = op->next) {
-    const ir_attr *of = op->code == IR_OP_size ? ir_attr_find(op, "of") : NULL;
-    if (of && of->kind == IR_ATTR_SIZE) ir_size_symbols(of->size, add_symbol, c);
-    for (uint32_t i = 0; i < op->region_count; i++) collect_region(op->regions[i], c);
-  }
-}
-
-static int by_size(const void *a, const void *b) {
-  return ir_size_compare(*(const ir_size *const *)a, *(const ir_size *const *)b);
-}
-
-const ir_size **cgh_kernel_dims(const ir_kernel *k, ts_arena *a, uint32_t *out_count) {
-  collect c = {.arena = a};
-  for (size_t i = 0; i < k->params.count; i++) {
-    const ir_type *t = k->params.data[i].value->type;
-    for (unsigned d = 0; d < t->rank; d++) ir_size_symbols(t->shape[d], add_symbol, &c);
-  }
-  if (k->body) collect_region(k->body, &c);
-  if (c.list.count) qsort(c.list.data, c.list.count, sizeof *c.list.data, by_size);
-  *out_count = (uint32_t)c.list.count;
-  return c.list.data;
-}
-
 // ---- size expressions, in the entry block ------------------------------------------------------------------------------------
 static LLVMValueRef size_node(cgh_emit *e, const ir_size *s);
 
@@ -465,7 +427,7 @@ LLVMModuleRef cgh_emit_kernel(const ir_kernel *k, const cgh_isa *isa, LLVMContex
   e.b = LLVMCreateBuilderInContext(ctx);
   e.entry = LLVMCreateBuilderInContext(ctx);
   init_types(&e);
-  e.dim = cgh_kernel_dims(k, a, &e.dim_count);
+  e.dim = ir_kernel_symbols(k, a, &e.dim_count);
   begin_function(&e);
   cgh_debug_begin(&e);
   LLVMBasicBlockRef entry = LLVMGetInsertBlock(e.entry), body = LLVMGetInsertBlock(e.b);

@@ -49,9 +49,6 @@ typedef struct cgh_code {
   ts_str llvm, assembly;        // where asked for: the module after optimisation, and its machine code
 } cgh_code;
 
-// The call symbols of a kernel (of its `size` ops and of the shapes of its params), sorted; memory from `a`.
-const ir_size **cgh_kernel_dims(const ir_kernel *k, ts_arena *a, uint32_t *out_count);
-
 // The module as printed, before any optimisation. `out` is appended to.
 ts_status cgh_kernel_to_llvm(const ir_kernel *k, const cgh_isa *isa, ts_diags *d, ts_text *out);
 
