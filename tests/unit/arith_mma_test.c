@@ -299,8 +299,9 @@ static uint64_t sum_oracle(const emu_mma_desc *e, emu_gen gen, const uint64_t *a
       plain += value_of(ta, x) * value_of(tb, y);
       term p = term_of(ta, x), q = term_of(tb, y);
       if (fp8 && gen == EMU_HOPPER) {            // through f16, where fp8's subnormals are normal
-        p = value_of(ta, x) == 0 ? p : (term){ldexpl(value_of(ta, x), -ilogb(value_of(ta, x))), ilogb(value_of(ta, x))};
-        q = value_of(tb, y) == 0 ? q : (term){ldexpl(value_of(tb, y), -ilogb(value_of(tb, y))), ilogb(value_of(tb, y))};
+        p = value_of(ta, x) == 0 || !isfinite(value_of(ta, x)) ? p :   // (what is not finite decides the sum below)
+            (term){ldexpl(value_of(ta, x), -ilogb(value_of(ta, x))), ilogb(value_of(ta, x))};
+        q = value_of(tb, y) == 0 || !isfinite(value_of(tb, y)) ? q : (term){ldexpl(value_of(tb, y), -ilogb(value_of(tb, y))), ilogb(value_of(tb, y))};
         if (p.sig != 0 && p.exp < -14) p = (term){ldexpl(p.sig, p.exp + 14), -14};
         if (q.sig != 0 && q.exp < -14) q = (term){ldexpl(q.sig, q.exp + 14), -14};
       }
