@@ -276,6 +276,7 @@ static double value_of(emu_type t, uint64_t bits) {
 static term term_of(emu_type t, uint64_t bits) {
   double v = value_of(t, bits);
   small_format f = format_of(t);
+  if (!isfinite(v)) return (term){v, 0};   // decides the sum whatever the exponents
   int least = 2 - (1 << (f.exp_bits - 1)), e = v == 0 ? 0 : ilogb(v);
   if (v == 0) return (term){0, -126};
   if (e < least) e = least;
@@ -299,8 +300,8 @@ static uint64_t sum_oracle(const emu_mma_desc *e, emu_gen gen, const uint64_t *a
       plain += value_of(ta, x) * value_of(tb, y);
       term p = term_of(ta, x), q = term_of(tb, y);
       if (fp8 && gen == EMU_HOPPER) {            // through f16, where fp8's subnormals are normal
-        p = value_of(ta, x) == 0 || !isfinite(value_of(ta, x)) ? p :   // (what is not finite decides the sum below)
-            (term){ldexpl(value_of(ta, x), -ilogb(value_of(ta, x))), ilogb(value_of(ta, x))};
+        p = value_of(ta, x) == 0 || !isfinite(value_of(ta, x)) ? p
+            : (term){ldexpl(value_of(ta, x), -ilogb(value_of(ta, x))), ilogb(value_of(ta, x))};
         q = value_of(tb, y) == 0 || !isfinite(value_of(tb, y)) ? q : (term){ldexpl(value_of(tb, y), -ilogb(value_of(tb, y))), ilogb(value_of(tb, y))};
         if (p.sig != 0 && p.exp < -14) p = (term){ldexpl(p.sig, p.exp + 14), -14};
         if (q.sig != 0 && q.exp < -14) q = (term){ldexpl(q.sig, q.exp + 14), -14};
